@@ -1,0 +1,17 @@
+"""Runs the migrations on the connection that app.audit.migrate hands over, or on CLAWMEND_DATABASE_URL."""
+
+from alembic import context
+from app.audit.models import METADATA
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    from app.settings import load_settings
+
+    from app.audit.log import make_engine
+
+    with make_engine(load_settings().database_url).begin() as connection:
+        context.configure(connection=connection, target_metadata=METADATA)
+        context.run_migrations()
+else:
+    context.configure(connection=connection, target_metadata=METADATA)
+    context.run_migrations()

@@ -1,0 +1,55 @@
+"""The FastAPI application: routes over the last report, and the life of the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from app import __version__
+from app.api import health, problems, repairs, sessions
+from app.api.auth import Gate
+from app.api.problems import PROBLEMS, Problem
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.service import Service
+
+
+def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
+    """The application around `reconciler`; `token` None serves without a login."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        service = Service(reconciler)
+        app.state.service = service
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="Clawmend",
+        version=__version__,
+        summary="Proves which OpenClaw sessions are finished, and settles their rows.",
+        lifespan=life,
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.reconciler = reconciler
+    app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    problems.install(app)
+    app.include_router(health.router)
+    app.include_router(sessions.router)
+    app.include_router(repairs.router)
+    app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])
+    return app
+
+
+async def _explain_problem(code: str) -> Response:
+    """What an error's `type` leads to."""
+    if code not in PROBLEMS:
+        raise Problem("not_found", f"no problem is called {code[:60]}")
+    status, title, next_step = PROBLEMS[code]
+    return Response(f"{code} ({status}): {title}.\n{next_step}\n", media_type="text/plain")

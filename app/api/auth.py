@@ -1,0 +1,107 @@
+"""Who may ask: the bearer token, the Host header, the size of a body. Pure ASGI, before any route."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from ipaddress import ip_address
+from pathlib import Path
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import MEDIA_TYPE, problem_body
+
+OPEN_PATHS = ("/health", "/livez", "/readyz")
+OPEN_PREFIX = "/problems/"
+BODY_LIMIT = 64 << 10
+
+
+def load_or_make_token(path: Path) -> tuple[str, bool]:
+    """The token in `path`, made on first use (0600); True when it was made now. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd, encoding="ascii") as file:
+            token = file.read().strip()
+        if len(token) < 16:
+            raise OSError(f"{path} holds no token; delete it to have a new one made") from None
+        return token, False
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(token + "\n")
+    return token, True
+
+
+class Gate:
+    """Refuses foreign hosts (a rebound name), missing tokens and oversized bodies."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None, allowed_hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._token = token.encode() if token is not None else None
+        self._hosts = frozenset({"localhost", *allowed_hosts})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if not self._serves(headers.get(b"host", b"").decode("latin-1")):
+            await _refuse(send, "forbidden_host", "the Host header names a host that is not served here")
+            return
+        path = scope["path"]
+        if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX) and not self._knows(headers):
+            await _refuse(send, "unauthorized", "this call needs the bearer token", challenge=True)
+            return
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > BODY_LIMIT:
+            await _refuse(send, "too_large", f"a body may have {BODY_LIMIT} bytes")
+            return
+        await self._app(scope, _bounded(receive), send)
+
+    def _serves(self, host: str) -> bool:
+        """An address cannot be rebound, so every address is served; of names only those that were named."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+        name = name.strip("[]").lower()
+        if name in self._hosts:
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _knows(self, headers: dict[bytes, bytes]) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Cut a body that grows beyond the limit without having said so (it then no longer parses)."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            body = message.get("body", b"")
+            room = max(0, BODY_LIMIT - seen)
+            seen += len(body)
+            if len(body) > room:
+                return {"type": "http.request", "body": body[:room], "more_body": False}
+        return message
+
+    return bounded
+
+
+async def _refuse(send: Send, code: str, detail: str, *, challenge: bool = False) -> None:
+    status, body = problem_body(code, detail)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    if challenge:
+        headers.append((b"www-authenticate", b'Bearer realm="clawmend"'))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,84 @@
+"""For load balancers: counts only, no login, answered from memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.domain.describe import rfc3339
+from app.domain.model import Code
+from app.reconcile.service import Service
+
+router = APIRouter(tags=["health"])
+
+_NO_STORE = {"cache-control": "no-store"}
+
+
+@router.api_route("/health", methods=["GET", "HEAD"])
+async def health(request: Request) -> Response:
+    """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job)."""
+    service: Service = request.app.state.service
+    reconciler = service.reconciler
+    if service.seconds_since_pass > reconciler.settings.scan_interval_seconds:
+        await service.want_pass()
+    checks = health_checks(service)
+    words = {check["status"] for check in checks.values()}
+    status = "fail" if "fail" in words else "warn" if "warn" in words else "pass"
+    body = {
+        "status": status,
+        "stuck": checks["sessions"]["stuck"],
+        "repaired_total": reconciler.repaired_total,
+        "last_pass_at": rfc3339(reconciler.report.finished_at),
+        "checks": checks,
+    }
+    return Response(
+        orjson.dumps(body), 503 if status == "fail" else 200, media_type="application/json", headers=_NO_STORE
+    )
+
+
+@router.api_route("/livez", methods=["GET", "HEAD"])
+async def livez() -> Response:
+    """The process answers."""
+    return Response(b'{"status":"pass"}', media_type="application/json", headers=_NO_STORE)
+
+
+@router.api_route("/readyz", methods=["GET", "HEAD"])
+async def readyz(request: Request) -> Response:
+    """Able to work: a pass has been run, not too long ago, and the audit database answers."""
+    service: Service = request.app.state.service
+    ready = service.last_pass_at is not None and all(c["status"] != "fail" for c in health_checks(service).values())
+    body = b'{"status":"pass"}' if ready else b'{"status":"fail"}'
+    return Response(body, 200 if ready else 503, media_type="application/json", headers=_NO_STORE)
+
+
+def health_checks(service: Service) -> dict[str, dict[str, Any]]:
+    """Every check by name: a status and counts, never a name of a session, an agent or a file."""
+    reconciler = service.reconciler
+    report = reconciler.report
+    late = service.seconds_since_pass > 3 * reconciler.settings.scan_interval_seconds
+    codes: dict[str, int] = {}
+    for problem in report.problems():
+        codes[problem.code] = codes.get(problem.code, 0) + 1
+    stuck = len(report.with_code(Code.STUCK))
+    return {
+        "passes": {
+            "status": "fail" if late else "pass",
+            "number": report.number,
+            "seconds_since_last": round(service.seconds_since_pass, 1) if service.last_pass_at is not None else None,
+        },
+        "audit": {"status": "fail" if reconciler.audit_problem else "pass"},
+        "stores": {
+            "status": "warn" if codes or not report.stores else "pass",
+            "readable": sum(1 for s in report.stores if s.problem is None),
+            "problems": codes,
+        },
+        "sessions": {"status": "warn" if stuck else "pass", "stuck": stuck},
+        "repairs": {
+            "status": "warn" if reconciler.failing or not reconciler.settings.auto_repair else "pass",
+            "automatic": reconciler.settings.auto_repair,
+            "failing": reconciler.failing,
+        },
+    }

@@ -1,0 +1,95 @@
+"""Every error that the API can answer, as problem+json (RFC 9457); docs/errors.md is held against this table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from app.audit.log import AuditUnavailable
+from app.openclaw.publish import StoreBusy
+from app.reconcile.repair import CannotUndo, NotStuck, StoreUnfit
+
+MEDIA_TYPE = "application/problem+json"
+
+PROBLEMS: dict[str, tuple[int, str, str]] = {
+    "bad_request": (400, "The request cannot be read", "Send JSON as docs/api.md shows it."),
+    "unauthorized": (401, "The token is missing or wrong", "Send `Authorization: Bearer <token>`; the token file's path stands in the log."),
+    "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
+    "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
+    "method_not_allowed": (405, "This method does not fit here", "docs/api.md lists the calls."),
+    "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
+    "ambiguous": (409, "Two sessions answer to this id", "Use the session key, percent-encoded, and only one state dir that has it."),
+    "cannot_undo": (409, "This repair cannot be taken back", "The row has moved on: look at it with GET /sessions/{id}."),
+    "store_unfit": (409, "This store is never written to", "GET /sessions says what is wrong with it."),
+    "too_large": (413, "The request is too large", "64 KiB are enough for every call."),
+    "invalid": (422, "A value in the request is wrong", "`errors` names it."),
+    "store_busy": (423, "The store is being written to", "Ask again in a few seconds."),
+    "internal": (500, "Something went wrong inside Clawmend", "The log has the details."),
+    "audit_unavailable": (503, "The audit database does not answer", "Nothing is repaired until it does: look at /health and the log."),
+}  # fmt: skip
+
+
+class Problem(Exception):
+    """An error to answer with; `code` is a key of PROBLEMS."""
+
+    def __init__(self, code: str, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.extra = extra
+
+
+def problem_body(code: str, detail: str, extra: dict[str, Any] | None = None) -> tuple[int, bytes]:
+    status, title, next_step = PROBLEMS[code]
+    body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "next": next_step}
+    return status, orjson.dumps({**body, **(extra or {})})
+
+
+def problem_response(
+    code: str, detail: str, extra: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    status, body = problem_body(code, detail, extra)
+    return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ours, of FastAPI and of Starlette in this one shape."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101
+        return problem_response(error.code, error.detail, error.extra)
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        return problem_response(code, str(error.detail), headers=dict(error.headers or {}))
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        errors = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        code = "bad_request" if any(e["type"] == "json_invalid" for e in error.errors()) else "invalid"
+        return problem_response(code, errors[0]["message"] if errors else "invalid", {"errors": errors})
+
+    async def unexpected(_: Request, __: Exception) -> Response:
+        return problem_response("internal", "an unexpected error; the log has the details")
+
+    def told(code: str) -> Any:
+        async def handler(_: Request, error: Exception) -> Response:
+            return problem_response(code, str(error))
+
+        return handler
+
+    app.add_exception_handler(Problem, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(AuditUnavailable, told("audit_unavailable"))
+    app.add_exception_handler(StoreBusy, told("store_busy"))
+    app.add_exception_handler(StoreUnfit, told("store_unfit"))
+    app.add_exception_handler(CannotUndo, told("cannot_undo"))
+    app.add_exception_handler(NotStuck, told("not_stuck"))
+    app.add_exception_handler(Exception, unexpected)

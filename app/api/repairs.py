@@ -1,0 +1,68 @@
+"""The audit table over HTTP, and the undo of a repair."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.api.problems import Problem
+from app.api.views import describe_attempt
+from app.audit.models import Attempt, Trigger
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.repair import Ask
+from app.reconcile.service import Service
+
+router = APIRouter(prefix="/repairs", tags=["repairs"])
+
+
+class UndoRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="no reason given", min_length=1, max_length=500)
+    dry_run: bool = False
+
+
+@router.get("")
+async def repairs(
+    request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, cursor: UUID | None = None
+) -> Response:
+    """Every attempt to change a row, the newest first; `next` is the cursor of the next page."""
+    reconciler: Reconciler = request.app.state.reconciler
+    found, following = await run_in_threadpool(reconciler.audit.page, limit, str(cursor) if cursor else None)
+    return _json({"items": [describe_attempt(a) for a in found], "next": following})
+
+
+@router.get("/{attempt_id}")
+async def repair(request: Request, attempt_id: UUID) -> Response:
+    return _json(describe_attempt(await _attempt(request.app.state.reconciler, attempt_id)))
+
+
+@router.post("/{attempt_id}/undo")
+async def undo(request: Request, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None) -> Response:
+    """Give the row back byte for byte, and hold it; 409 once the row has moved on."""
+    service: Service = request.app.state.service
+    reconciler = service.reconciler
+    attempt = await _attempt(reconciler, attempt_id)
+    wish = wish or UndoRequest()
+    ask = Ask(Trigger.API, "api", wish.reason, wish.dry_run)
+    undone = await run_in_threadpool(reconciler.repairer.undo, attempt, ask)
+    if not wish.dry_run:
+        await service.next_pass()
+    return _json({**describe_attempt(undone), "dry_run": wish.dry_run})
+
+
+async def _attempt(reconciler: Reconciler, attempt_id: UUID) -> Attempt:
+    found = await run_in_threadpool(reconciler.audit.get, str(attempt_id))
+    if found is None:
+        raise Problem("not_found", f"no repair has the id {attempt_id}")
+    return found
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json", headers={"cache-control": "no-cache"})

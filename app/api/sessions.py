@@ -1,0 +1,101 @@
+"""For dashboards and operators: the sessions of the last pass, and the repair of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.api.problems import Problem
+from app.api.views import STUCK_EXTRAS, Views, describe_attempt, describe_finding
+from app.audit.models import Trigger
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.repair import Ask, NotStuck
+from app.reconcile.report import Finding
+from app.reconcile.service import Service
+
+router = APIRouter(prefix="/sessions", tags=["sessions"])
+_views = Views()
+
+
+class RepairRequest(BaseModel):
+    """Why, and how. `force` settles a session that is not proven finished and then needs `target_status`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="no reason given", min_length=1, max_length=500)
+    dry_run: bool = False
+    force: bool = False
+    target_status: Literal["done", "failed", "timeout", "killed"] | None = None
+
+
+@router.get("/stuck")
+async def stuck(request: Request, include: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """The stuck sessions, the oldest first; `include` adds `ending,orphaned,silent,never_started,unprovable`."""
+    words = {w.strip() for w in include.split(",") if w.strip()}
+    unknown = words - {str(c) for c in STUCK_EXTRAS}
+    if unknown:
+        raise Problem("invalid", f"include takes {', '.join(STUCK_EXTRAS)}; not {', '.join(sorted(unknown))[:100]}")
+    reconciler: Reconciler = request.app.state.reconciler
+    extras = tuple(c for c in STUCK_EXTRAS if c in words)
+    return _json(_views.stuck(reconciler.report, reconciler.settings.policy, extras))
+
+
+@router.get("")
+async def sessions(request: Request) -> Response:
+    """Every row with its verdict, and every store that cannot be judged."""
+    reconciler: Reconciler = request.app.state.reconciler
+    return _json(_views.all(reconciler.report, reconciler.settings.policy))
+
+
+@router.get("/{name:path}")
+async def session(request: Request, name: str) -> Response:
+    """One session with all its evidence; `name` is a sessionId or a percent-encoded session key."""
+    reconciler: Reconciler = request.app.state.reconciler
+    finding = only_one(reconciler, name)
+    now = reconciler.report.finished_at or 0
+    return _json(orjson.dumps(describe_finding(finding, reconciler.settings.policy, now)))
+
+
+@router.post("/{name:path}/repair")
+async def repair(request: Request, name: str, wish: Annotated[RepairRequest | None, Body()] = None) -> Response:
+    """Settle one session: 200 with the repair record, 409 with the evidence when it may not be settled."""
+    service: Service = request.app.state.service
+    reconciler = service.reconciler
+    finding = only_one(reconciler, name)
+    wish = wish or RepairRequest()
+    if wish.force and wish.target_status is None:
+        raise Problem("invalid", "force must name the status to settle the session to: target_status")
+    if wish.target_status is not None and not wish.force:
+        raise Problem("invalid", "target_status goes with force; without it the evidence says the status")
+    ask = Ask(Trigger.API, "api", wish.reason, wish.dry_run, wish.force, wish.target_status)
+    try:
+        attempt = await run_in_threadpool(reconciler.repairer.settle, finding, ask)
+    except NotStuck as error:
+        now = reconciler.clock.now()
+        found = describe_finding(error.finding, reconciler.settings.policy, now) if error.finding else None
+        raise Problem("not_stuck", str(error), session=found) from None
+    if not wish.dry_run:
+        await service.next_pass()
+    return _json(orjson.dumps({**describe_attempt(attempt), "dry_run": wish.dry_run}))
+
+
+def only_one(reconciler: Reconciler, name: str) -> Finding:
+    """The one session that answers to `name`."""
+    found = reconciler.report.find(name)
+    if not found:
+        raise Problem("not_found", "no session has this sessionId or key in the last pass")
+    if len(found) > 1:
+        candidates = [
+            {"session_key": f.key, "session_id": f.session_id, "state_dir": f.target.state_dir} for f in found
+        ]
+        raise Problem("ambiguous", f"{len(found)} sessions answer to this id", candidates=candidates)
+    return found[0]
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json", headers={"cache-control": "no-cache"})

@@ -1,0 +1,130 @@
+"""Findings and attempts as JSON, made once for each report however many ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from app.audit.models import Attempt
+from app.domain.describe import describe_evidence, rfc3339
+from app.domain.model import Code, Policy
+from app.reconcile.report import Finding, Report
+
+STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
+"""What `?include=` may add to the stuck sessions."""
+
+
+def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bool = True) -> dict[str, Any]:
+    """One session. `stuck_for_seconds` counts from its end, or from its start where it has none."""
+    row, verdict = finding.evidence.row, finding.verdict
+    ended_at = verdict.settlement.ended_at if verdict.settlement else row.ended_at
+    since = ended_at if verdict.settlement else row.started_at
+    running = verdict.code is not Code.SETTLED
+    item: dict[str, Any] = {
+        "session_key": row.key,
+        "session_id": row.session_id,
+        "agent_id": finding.agent_id,
+        "state_dir": finding.target.state_dir,
+        "verdict": verdict.code,
+        "reason": verdict.reason,
+        "status": row.status,
+        "target_status": verdict.settlement.status if verdict.settlement else None,
+        "started_at": rfc3339(row.started_at),
+        "ended_at": rfc3339(ended_at),
+        "stuck_for_seconds": round(max(0, now - since) / 1000, 3) if running and since is not None else None,
+        "due_at": rfc3339(verdict.due_at) if finding.held_by is None else None,
+        "held_by": finding.held_by,
+        "put_off_until": rfc3339(finding.put_off_until),
+    }
+    if evidence:
+        item["evidence"] = describe_evidence(finding.evidence, policy)
+    return item
+
+
+def describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    """One row of the audit."""
+    return {
+        "id": attempt.id,
+        "kind": attempt.kind,
+        "session_key": attempt.session_key,
+        "session_id": attempt.session_id,
+        "agent_id": attempt.agent_id,
+        "state_dir": attempt.state_dir,
+        "store_path": attempt.store_path,
+        "outcome": attempt.outcome,
+        "outcome_reason": attempt.outcome_reason,
+        "trigger": attempt.trigger,
+        "actor": attempt.actor,
+        "reason": attempt.reason,
+        "forced": attempt.forced,
+        "verdict": attempt.verdict,
+        "verdict_reason": attempt.verdict_reason,
+        "before": attempt.before,
+        "after": attempt.after,
+        "mode": attempt.mode,
+        "crossings": attempt.crossings,
+        "opened_at": rfc3339(attempt.opened_at),
+        "decided_at": rfc3339(attempt.decided_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "looks": attempt.looks,
+        "undo_of": attempt.undo_of,
+        "retry_of": attempt.retry_of,
+        "evidence": attempt.evidence,
+    }
+
+
+def describe_scan(report: Report) -> dict[str, Any]:
+    started, finished = report.started_at, report.finished_at
+    return {
+        "number": report.number,
+        "started_at": rfc3339(started),
+        "finished_at": rfc3339(finished),
+        "duration_seconds": (finished - started) / 1000 if started is not None and finished is not None else None,
+        "stores": len(report.stores),
+        "problems": len(report.problems()),
+    }
+
+
+def describe_problems(report: Report) -> list[dict[str, Any]]:
+    """Every store and state dir that cannot be judged, and why."""
+    found = [
+        {"state_dir": path, "store": None, "code": p.code, "detail": p.detail} for path, p in report.state_problems
+    ]
+    for store in report.stores:
+        if store.problem is not None:
+            where = {"state_dir": store.target.state_dir, "store": store.target.path}
+            found.append({**where, "code": store.problem.code, "detail": store.problem.detail})
+    return found
+
+
+class Views:
+    """The lists of one report, serialised once."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._made: dict[str, bytes] = {}
+
+    def stuck(self, report: Report, policy: Policy, extras: tuple[Code, ...]) -> bytes:
+        found = report.with_code(Code.STUCK, *extras)
+        return self._once(report, f"stuck {sorted(extras)}", lambda: _listing(report, found, policy, evidence=True))
+
+    def all(self, report: Report, policy: Policy) -> bytes:
+        def make() -> dict[str, Any]:
+            listing = _listing(report, list(report.findings()), policy, evidence=False)
+            return {**listing, "problems": describe_problems(report)}
+
+        return self._once(report, "all", make)
+
+    def _once(self, report: Report, name: str, make: Any) -> bytes:
+        if self._number != report.number:
+            self._number, self._made = report.number, {}
+        if name not in self._made:
+            self._made[name] = orjson.dumps(make())
+        return self._made[name]
+
+
+def _listing(report: Report, found: list[Finding], policy: Policy, *, evidence: bool) -> dict[str, Any]:
+    now = report.finished_at or 0
+    items = [describe_finding(f, policy, now, evidence=evidence) for f in found]
+    return {"count": len(items), "items": items, "scan": describe_scan(report)}

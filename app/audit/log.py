@@ -1,0 +1,166 @@
+"""The only owner of the audit database: intents, outcomes, looks, and what they say about holds."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.audit.migrate import migrate
+from app.audit.models import ATTEMPTS, Attempt, Outcome
+
+
+class AuditUnavailable(Exception):
+    """The audit database does not answer: nothing is repaired until it does."""
+
+
+class AuditLog:
+    """Every call is one committed transaction. Raises AuditUnavailable."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = make_engine(url)
+        self._url = url
+
+    def migrate(self) -> None:
+        with _told():
+            migrate(self._engine)
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+
+    def ping(self) -> None:
+        """Raises AuditUnavailable when the database, or its file, is gone."""
+        path = sqlite_path(self._url)
+        if path is not None and not path.exists():
+            raise AuditUnavailable(f"the audit database {path} is gone")
+        with self._read() as connection:
+            connection.execute(select(ATTEMPTS.c.id).limit(1))
+
+    def open(self, attempt: Attempt) -> None:
+        """Write the intent down, before the store is touched."""
+        with self._write() as connection:
+            connection.execute(insert(ATTEMPTS).values(**asdict(attempt)))
+
+    def change(self, attempt_id: str, **values: Any) -> None:
+        """Set columns of one attempt: its plan before the store is touched, its outcome afterwards."""
+        with self._write() as connection:
+            connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(**values))
+
+    def add_look(self, attempt_id: str, look: dict[str, Any], **values: Any) -> None:
+        with self._write() as connection:
+            looks = connection.execute(select(ATTEMPTS.c.looks).where(ATTEMPTS.c.id == attempt_id)).scalar_one()
+            connection.execute(
+                update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(looks=[*looks, look], **values)
+            )
+
+    def get(self, attempt_id: str) -> Attempt | None:
+        found = self._select(select(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id))
+        return found[0] if found else None
+
+    def page(self, limit: int, before: str | None = None) -> tuple[list[Attempt], str | None]:
+        """Attempts, newest first, and the cursor of the next page (the id of the last one here)."""
+        query = select(ATTEMPTS).order_by(ATTEMPTS.c.id.desc()).limit(limit + 1)
+        if before is not None:
+            query = query.where(ATTEMPTS.c.id < before)
+        found = self._select(query)
+        return found[:limit], (found[limit - 1].id if len(found) > limit else None)
+
+    def left_open(self) -> list[Attempt]:
+        """Attempts without an outcome: under way at this moment, or left by a crash."""
+        return self._select(select(ATTEMPTS).where(ATTEMPTS.c.outcome.is_(None)).order_by(ATTEMPTS.c.id))
+
+    def to_look_at(self) -> list[Attempt]:
+        """Attempts that changed a store, or may have, and whose last look is still to come."""
+        waiting = ATTEMPTS.c.outcome.is_not(None) & ATTEMPTS.c.finished_at.is_(None)
+        return self._select(select(ATTEMPTS).where(waiting).order_by(ATTEMPTS.c.id))
+
+    def latest_applied(self, store_path: str, session_key: str) -> Attempt | None:
+        """The newest attempt that changed this row."""
+        query = select(ATTEMPTS).where(
+            ATTEMPTS.c.store_path == store_path,
+            ATTEMPTS.c.session_key == session_key,
+            ATTEMPTS.c.outcome == Outcome.APPLIED,
+        )
+        found = self._select(query.order_by(ATTEMPTS.c.id.desc()).limit(1))
+        return found[0] if found else None
+
+    def hold(self, store_path: str, session_key: str, session_id: str | None, started_at: int | None) -> str | None:
+        """The undo that keeps the scheduler away from this turn of this row; None when there is none."""
+        latest = self.latest_applied(store_path, session_key)
+        if (
+            latest is None
+            or latest.kind != "undo"
+            or (latest.session_id, latest.started_at) != (session_id, started_at)
+        ):
+            return None
+        return latest.id
+
+    def repaired_total(self) -> int:
+        with self._read() as connection:
+            query = select(func.count()).where(ATTEMPTS.c.kind == "settle", ATTEMPTS.c.outcome == Outcome.APPLIED)
+            return int(connection.execute(query).scalar_one())
+
+    def _select(self, query: Select[Any]) -> list[Attempt]:
+        with self._read() as connection:
+            return [_attempt(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with _told(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with _told(), self._engine.begin() as connection:
+            yield connection
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for `url`; an SQLite file is made 0600, in a folder 0700, and commits survive a power cut."""
+    path = sqlite_path(url)
+    if path is not None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        os.chmod(path, 0o600)
+    engine = create_engine(url)
+    if path is not None:
+        event.listen(engine, "connect", _durable)
+    return engine
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an `sqlite:///` URL; None for another database."""
+    prefix = "sqlite:///"
+    return Path(url.removeprefix(prefix)) if url.startswith(prefix) and url != prefix else None
+
+
+def new_id(now: int) -> str:
+    """A UUIDv7 for the moment `now` (epoch ms): ids sort by time (RFC 9562)."""
+    value = (now & ((1 << 48) - 1)) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _durable(connection: sqlite3.Connection, _: object) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(**row._asdict())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise AuditUnavailable(f"the audit database does not answer: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,46 @@
+"""Bringing the audit database to the schema that this version needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+HEAD = "0001"
+"""The newest migration; a database that is there already costs no import of alembic."""
+
+
+def migrate(engine: Engine, revision: str = HEAD) -> None:
+    """Run the migrations up, or down, to `revision` (`base`: down to nothing)."""
+    with engine.begin() as connection:
+        if _revision(connection) == revision:
+            return
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+        from alembic import command  # noqa: PLC0415  (0.4 s that a migrated database need not pay)
+
+        config = Config()
+        config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        current = _revision(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if current is not None and current not in known:
+            raise RuntimeError(f"the audit database is of a newer Clawmend (schema {current}); this one knows {HEAD}")
+        if revision == "base" or (current is not None and current > revision):
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _scripts() -> Path:
+    """In an installed wheel the migrations lie in the package, in a checkout at its top."""
+    package = Path(__file__).resolve().parent.parent
+    packed = package / "_alembic"
+    return packed if packed.is_dir() else package.parent / "alembic"

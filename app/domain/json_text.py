@@ -1,0 +1,101 @@
+"""Where the members of a JSON object stand in its text.
+
+The text is the file's bytes decoded as Latin-1: one character a byte, so every index is a byte offset, and the
+structure of JSON (all ASCII) reads the same as in UTF-8. Values are scanned by the standard library's C scanner,
+the only one that takes all that Node writes (a lone surrogate, a number of any length).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class NotJson(ValueError):
+    """The text is not what JSON.parse would accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`"name": value` of an object, by offsets; `value` as parsed (strings are Latin-1: see `text_of`)."""
+
+    name: str
+    name_start: int
+    name_end: int
+    value_start: int
+    value_end: int
+    value: Any
+
+
+def _refuse_constant(word: str) -> None:
+    raise NotJson(f"{word} is not JSON")
+
+
+_SCAN = json.JSONDecoder(parse_constant=_refuse_constant, strict=True).scan_once  # type: ignore[attr-defined]
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def document(text: str) -> Iterator[Member]:
+    """The members of the object that is the whole of `text`. Raises NotJson where JSON.parse would refuse it."""
+    return _members(text, 0, whole=True)
+
+
+def members(text: str, at: int) -> Iterator[Member]:
+    """The members of the object that begins at `at`, in order. Raises NotJson."""
+    return _members(text, at, whole=False)
+
+
+def _members(text: str, at: int, *, whole: bool) -> Iterator[Member]:
+    at = _skip(text, at)
+    if text[at : at + 1] != "{":
+        raise NotJson("not an object")
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        member = _member(text, at)
+        yield member
+        at = _skip(text, member.value_end)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+            if text[at : at + 1] == "}":
+                raise NotJson(f"a name is missing at byte {at}")
+        elif text[at : at + 1] != "}":
+            raise NotJson(f"a comma or a brace is missing at byte {at}")
+    if whole and _skip(text, at + 1) != len(text):
+        raise NotJson(f"something follows the object at byte {at + 1}")
+
+
+def _member(text: str, at: int) -> Member:
+    if text[at : at + 1] != '"':
+        raise NotJson(f"a name is missing at byte {at}")
+    try:
+        raw, name_end = scanstring(text, at + 1, True)
+        colon = _skip(text, name_end)
+        if text[colon : colon + 1] != ":":
+            raise NotJson(f"a colon is missing at byte {colon}")
+        value_start = _skip(text, colon + 1)
+        value, value_end = _SCAN(text, value_start)
+    except NotJson:
+        raise
+    except StopIteration:
+        raise NotJson(f"a value is missing behind byte {at}") from None
+    except RecursionError:
+        raise NotJson(f"nested too deeply behind byte {at}") from None
+    except ValueError as error:
+        raise NotJson(str(error)) from None
+    name = raw if raw.isascii() else text_of(text, at, name_end)
+    return Member(name, at, name_end, value_start, value_end, value)
+
+
+def text_of(text: str, start: int, end: int) -> Any:
+    """The value of a token, its strings decoded as the UTF-8 that they are."""
+    return json.loads(text[start:end].encode("latin-1").decode("utf-8"))

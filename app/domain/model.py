@@ -1,0 +1,226 @@
+"""The values that everything else speaks in: rows, trails, evidence, policy, verdicts.
+
+Units: every time is epoch milliseconds (as OpenClaw stores them), every duration is seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal
+
+RUNNING = "running"
+TERMINAL_STATUSES = ("done", "failed", "timeout", "killed")
+SETTLED_FIELDS = ("status", "endedAt", "runtimeMs", "abortedLastRun")
+
+
+class Code(StrEnum):
+    """What a session is found to be; the table in docs/verdicts.md explains each."""
+
+    SETTLED = "settled"
+    WORKING = "working"
+    ENDING = "ending"
+    STUCK = "stuck"
+    ORPHANED = "orphaned"
+    SILENT = "silent"
+    NEVER_STARTED = "never_started"
+    WAITING = "waiting"
+    RECOVERING = "recovering"
+    UNPROVABLE = "unprovable"
+
+
+FORCEABLE = frozenset({Code.STUCK, Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED})
+"""What a person may settle with `force`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Which bytes were looked at: two equal identities mean an untouched file."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+
+    @property
+    def mtime(self) -> int:
+        return self.mtime_ns // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One session's entry in its store, as far as we need it (spec 2026.5.18, section 2)."""
+
+    key: str
+    session_id: str | None = None
+    status: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    runtime_ms: int | None = None
+    aborted_last_run: bool | None = None
+    updated_at: int | None = None
+    session_file: str | None = None
+    family: tuple[str, ...] = ()
+    """Earlier sessionIds of the same conversation (`usageFamilySessionIds`)."""
+    parents: tuple[str, ...] = ()
+    """Keys of the rows that this one works for (`spawnedBy`, `parentSessionKey`)."""
+    recovery: tuple[str, ...] = ()
+    """Fields that say that OpenClaw itself is recovering this session."""
+    problem: str | None = None
+    """Why this row cannot be judged at all."""
+
+    @property
+    def is_subagent(self) -> bool:
+        return ":subagent:" in self.key
+
+    @property
+    def agent_in_key(self) -> str | None:
+        parts = self.key.split(":", 2)
+        return parts[1] if len(parts) == 3 and parts[0] == "agent" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a trajectory."""
+
+    type: str
+    ts: int
+    run_id: str | None = None
+    session_id: str | None = None
+    session_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a `session.ended` event says (spec 2026.5.18, section 4)."""
+
+    ts: int
+    status: str | None
+    aborted: bool = False
+    external_abort: bool = False
+    timed_out: bool = False
+    compaction: bool = False
+    """It smells of compaction: a timeout in one, or an overflow of the context."""
+    yielded: bool = False
+    run_id: str | None = None
+    session_id: str | None = None
+    session_key: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What the tail of one trajectory file says."""
+
+    path: str
+    session_id: str
+    identity: FileIdentity
+    events: tuple[Event, ...] = ()
+    """The complete lines that the tail read covered, oldest first."""
+    end: End | None = None
+    """Set when the LAST complete line is a `session.ended`."""
+    torn: bool = False
+    """Bytes stand behind the last newline."""
+    full: bool = False
+    """No room is left: a newer line may have been dropped."""
+    problem: str | None = None
+
+    @property
+    def last(self) -> Event | None:
+        return self.events[-1] if self.events else None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptLock:
+    """`<transcript>.lock`: `live` is None when the process cannot be seen from here."""
+
+    pid: int | None
+    live: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What is known of the gateway process that owns a state dir."""
+
+    state: Literal["running", "absent", "unknown"]
+    since: int | None = None
+    """When the running process started."""
+    reason: str = ""
+
+    def gone_since(self, moment: int, slack_ms: int = 5_000) -> bool:
+        """True when no process that lived at `moment` can still be running a turn."""
+        if self.state == "absent":
+            return True
+        return self.state == "running" and self.since is not None and self.since > moment + slack_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that a verdict rests on."""
+
+    row: Row
+    trails: tuple[Trail, ...] = ()
+    trail_problem: str | None = None
+    """Why the trajectory could not be looked for, or not where it is said to be."""
+    transcript: FileIdentity | None = None
+    lock: TranscriptLock | None = None
+    children: tuple[str, ...] = ()
+    """Keys of rows that run, or wait to run, for this one."""
+    gateway: Gateway = field(default_factory=lambda: Gateway("unknown"))
+    watched: float = 0.0
+    """Seconds of our monotonic clock across which all of this looked the same."""
+
+    @property
+    def fingerprint(self) -> tuple[object, ...]:
+        """Changes whenever anything happened to the session."""
+        return (
+            replace(self.row, updated_at=None),
+            tuple((t.path, t.identity) for t in self.trails),
+            self.transcript,
+            self.lock is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The windows, in seconds. docs/settings.md has the setting of each."""
+
+    stale_after: float = 30.0
+    error_quiet: float = 120.0
+    compaction_quiet: float = 1200.0
+    silent_after: float = 3600.0
+    never_started_after: float = 600.0
+    torn_patience: float = 60.0
+    future_slack: float = 5.0
+    settle_subagents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The four fields that the gateway would have written at the end."""
+
+    status: str
+    ended_at: int
+    runtime_ms: int
+    aborted_last_run: bool
+
+    def as_fields(self) -> dict[str, str | int | bool]:
+        return {
+            "status": self.status,
+            "endedAt": self.ended_at,
+            "runtimeMs": self.runtime_ms,
+            "abortedLastRun": self.aborted_last_run,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A code and a sentence, with what follows from them."""
+
+    code: Code
+    reason: str
+    settlement: Settlement | None = None
+    due_at: int | None = None
+    """When the scheduler may settle it; None when it never will by itself."""
+    ripe: bool = False
+    """The window has passed on both clocks: the scheduler may act now."""

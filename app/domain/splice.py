@@ -1,0 +1,125 @@
+"""Changing a few fields of one row and not one other byte of the store.
+
+An `Edit` knows, for every field, the raw text that stood there and the raw text that stands there now, so that the
+same edit can be taken back byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from app.domain.json_text import Member, NotJson, document, members
+
+
+class CannotSplice(ValueError):
+    """The row is not there, or not in a shape that can be changed without guessing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldEdit:
+    """One field. `before` is None where it was absent; `inserted` is then all that was put in, with its comma."""
+
+    name: str
+    before: str | None
+    after: str | None
+    inserted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What was done to one row, in the order in which it was done."""
+
+    key: str
+    fields: tuple[FieldEdit, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.fields
+
+
+def row_members(text: str, key: str) -> list[Member]:
+    """The members of the row `key`, or CannotSplice: absent, twice there, no object, a field twice there."""
+    found: Member | None = None
+    try:
+        for member in document(text):
+            if member.name == key:
+                if found is not None:
+                    raise CannotSplice("the store names this session twice")
+                found = member
+        if found is None:
+            raise CannotSplice("the store has no such session any more")
+        inner = list(members(text, found.value_start))
+    except NotJson as error:
+        raise CannotSplice(f"the store does not parse: {error}") from None
+    names = [m.name for m in inner]
+    if len(set(names)) != len(names):
+        raise CannotSplice("the row names a field twice")
+    return inner
+
+
+def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[bytes, Edit]:
+    """`data` with `fields` of the row `key` set. Every other byte stays what it was.
+
+    A field that is absent is put behind the one before it in `fields`, in the spacing of the member it follows.
+    Raises CannotSplice.
+    """
+    text = data.decode("latin-1")
+    edits: list[FieldEdit] = []
+    anchor_name: str | None = None
+    for name, value in fields.items():
+        row = row_members(text, key)
+        raw = json.dumps(value)
+        present = next((m for m in row if m.name == name), None)
+        if present is not None:
+            before = text[present.value_start : present.value_end]
+            if before != raw:
+                text = text[: present.value_start] + raw + text[present.value_end :]
+                edits.append(FieldEdit(name, before, raw))
+        else:
+            anchor = _anchor(row, name, anchor_name)
+            inserted = _like(text, row, anchor, name, raw)
+            text = text[: anchor.value_end] + inserted + text[anchor.value_end :]
+            edits.append(FieldEdit(name, None, raw, inserted))
+        anchor_name = name
+    return text.encode("latin-1"), Edit(key, tuple(edits))
+
+
+def unsplice(data: bytes, edit: Edit) -> bytes:
+    """`data` with `edit` taken back. Raises CannotSplice where a field is no longer what the edit left there."""
+    text = data.decode("latin-1")
+    for change in reversed(edit.fields):
+        row = row_members(text, edit.key)
+        index = next((i for i, m in enumerate(row) if m.name == change.name), None)
+        if index is None or text[row[index].value_start : row[index].value_end] != change.after:
+            raise CannotSplice(f"{change.name} is no longer what the repair wrote")
+        member = row[index]
+        if change.before is not None:
+            text = text[: member.value_start] + change.before + text[member.value_end :]
+        elif index == 0:
+            text = text[: member.name_start] + text[row[1].name_start :]
+        else:
+            text = text[: row[index - 1].value_end] + text[member.value_end :]
+    return text.encode("latin-1")
+
+
+def _anchor(row: list[Member], name: str, previous: str | None) -> Member:
+    """The member to stand behind: where the gateway itself puts the field (status, startedAt, endedAt, runtimeMs)."""
+    if not row:
+        raise CannotSplice("the row is empty")
+    wanted = ("startedAt", "status") if name == "endedAt" else (previous, "startedAt", "status")
+    by_name = {m.name: m for m in row}
+    return next((by_name[w] for w in wanted if w in by_name), row[-1])
+
+
+def _like(text: str, row: list[Member], anchor: Member, name: str, raw: str) -> str:
+    """`,"name":raw` in the spacing of `anchor`."""
+    index = row.index(anchor)
+    if index > 0:
+        between = text[row[index - 1].value_end : anchor.name_start]
+        space = between[between.index(",") + 1 :]
+    else:
+        opening = text.rindex("{", 0, anchor.name_start)
+        space = text[opening + 1 : anchor.name_start]
+    colon = text[anchor.name_end : anchor.value_start]
+    return f",{space}{json.dumps(name)}{colon}{raw}"

@@ -1,0 +1,93 @@
+"""The composition root: settings in, a running service out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import uvicorn
+
+from app.api.app import create_app
+from app.api.auth import load_or_make_token
+from app.audit.log import AuditLog, sqlite_path
+from app.clock import SystemClock
+from app.reconcile.reconciler import Reconciler
+from app.settings import Settings, own_state_folder, unknown_settings
+
+logger = logging.getLogger("clawmend")
+
+
+class CannotStart(Exception):
+    """The service cannot come up; the message says why and what to do."""
+
+
+def build_reconciler(settings: Settings) -> Reconciler:
+    """A reconciler on the real clock and a migrated audit database. Raises CannotStart."""
+    try:
+        audit = AuditLog(settings.database_url)
+        audit.migrate()
+    except Exception as error:
+        raise CannotStart(f"the audit database {_shown(settings.database_url)} cannot be opened: {error}") from error
+    return Reconciler(settings, SystemClock(), audit, os.environ)
+
+
+def token_file(settings: Settings) -> Path:
+    """Beside the audit database, or in our own state folder where that is a server."""
+    database = sqlite_path(settings.database_url)
+    return (database.parent if database else own_state_folder(os.environ)) / "token"
+
+
+def serve(settings: Settings) -> None:
+    """Run until told to stop. Raises CannotStart."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    for name in unknown_settings(os.environ):
+        logger.warning("%s is no setting of Clawmend; is it misspelt?", name)
+    reconciler = build_reconciler(settings)
+    app = create_app(reconciler, _token(settings))
+    logger.info("Clawmend on http://%s:%d looks at %s", settings.host, settings.port, _places(reconciler))
+    if not settings.auto_repair:
+        logger.info("CLAWMEND_AUTO_REPAIR is off: sessions are settled only when somebody asks")
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,  # a path holds session keys
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    reconciler.audit.dispose()
+
+
+def _token(settings: Settings) -> str | None:
+    if settings.auth == "off":
+        logger.warning("CLAWMEND_AUTH is off: everybody on this machine may read and repair sessions")
+        return None
+    if settings.api_token is not None:
+        return settings.api_token.get_secret_value()
+    path = token_file(settings)
+    try:
+        token, made = load_or_make_token(path)
+    except OSError as error:
+        raise CannotStart(f"the token file {path} cannot be used: {error}") from None
+    if made:
+        logger.info("a token was made for this installation (it is in %s): %s", path, token)
+    else:
+        logger.info("the token is in %s", path)
+    return token
+
+
+def _places(reconciler: Reconciler) -> str:
+    return ", ".join(state.path for state in reconciler.scanner.state_dirs)
+
+
+def _shown(url: str) -> str:
+    """A database URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

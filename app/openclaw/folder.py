@@ -1,0 +1,147 @@
+"""Reading OpenClaw's files by descriptor: no link is followed, only regular files are opened, nothing blocks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from app.domain.model import FileIdentity
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TRIES = 3
+_MANY = 1 << 20
+
+_WORDS = {
+    errno.ENOENT: ("missing", "it is not there"),
+    errno.ENOTDIR: ("missing", "a part of its path is not a folder"),
+    errno.ELOOP: ("symlink", "it is a symbolic link, which is not followed"),
+    errno.EACCES: ("no_permission", "it may not be read by this user"),
+    errno.EPERM: ("no_permission", "it may not be read by this user"),
+    errno.ENXIO: ("not_a_file", "it is not a regular file"),
+}
+
+
+class FileProblem(Exception):
+    """A file that cannot be read as one. `code` is one of docs/errors.md."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def problem_of(error: OSError) -> FileProblem:
+    code, detail = _WORDS.get(error.errno or 0, ("io_error", error.strerror or "it cannot be read"))
+    return FileProblem(code, detail)
+
+
+def identity_of(st: os.stat_result) -> FileIdentity:
+    return FileIdentity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)
+
+
+class Folder:
+    """An open folder. Every name is one component; `..`, `/` and links lead nowhere."""
+
+    def __init__(self, path: str, root: str | None = None) -> None:
+        """Open `path`; below `root` (a prefix of it) no component may be a link. Raises FileProblem."""
+        self.path = path
+        try:
+            self.fd = _descend(path, root)
+        except OSError as error:
+            raise problem_of(error) from None
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+    def identity(self, name: str) -> FileIdentity | None:
+        """The identity of the regular file `name`; None when there is none. Raises FileProblem."""
+        try:
+            st = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise problem_of(error) from None
+        _regular(st)
+        return identity_of(st)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
+        """A descriptor of the regular file `name` and its status. Raises FileProblem."""
+        try:
+            fd = os.open(name, _FILE, dir_fd=self.fd)
+        except OSError as error:
+            raise problem_of(error) from None
+        try:
+            st = os.fstat(fd)
+            _regular(st)
+            yield fd, st
+        except OSError as error:
+            raise problem_of(error) from None
+        finally:
+            os.close(fd)
+
+    def read(self, name: str, limit: int) -> tuple[bytes, FileIdentity]:
+        """All bytes of `name`, from one version of it. Raises FileProblem: also `too_large`, `unsteady`."""
+        for _ in range(_TRIES):
+            with self.opened(name) as (fd, before):
+                if before.st_size > limit:
+                    raise FileProblem("too_large", f"it has {before.st_size} bytes; the limit is {limit}")
+                data = _read_all(fd, before.st_size)
+                if identity_of(os.fstat(fd)) == identity_of(before) and len(data) == before.st_size:
+                    return data, identity_of(before)
+        raise FileProblem("unsteady", "it is being written in place")
+
+    def names(self) -> list[str]:
+        try:
+            return os.listdir(self.fd)
+        except OSError as error:
+            raise problem_of(error) from None
+
+
+def _descend(path: str, root: str | None) -> int:
+    if root is None:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in os.path.relpath(path, root).split(os.sep):
+        if part == os.curdir:
+            continue
+        try:
+            inner = os.open(part, _DIRECTORY, dir_fd=fd)
+        except OSError as error:
+            # A link to a folder opened with O_DIRECTORY | O_NOFOLLOW gives ENOTDIR, which says too little.
+            if error.errno == errno.ENOTDIR and stat.S_ISLNK(os.lstat(part, dir_fd=fd).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+            raise
+        finally:
+            os.close(fd)
+        fd = inner
+    return fd
+
+
+def _regular(st: os.stat_result) -> None:
+    if stat.S_ISLNK(st.st_mode):
+        raise FileProblem(*_WORDS[errno.ELOOP])
+    if not stat.S_ISREG(st.st_mode):
+        raise FileProblem(*_WORDS[errno.ENXIO])
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    parts = []
+    at = 0
+    while at <= size:
+        part = os.pread(fd, min(_MANY, size + 1 - at), at)
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)

@@ -1,0 +1,134 @@
+"""The only grammar of `sessions.json` (spec 2026.5.18, section 2): from its bytes to rows."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Any
+
+from app.domain.json_text import Member, NotJson, document, members, text_of
+from app.domain.model import RUNNING, Row
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
+_CHUNK = 1 << 20
+
+
+class StoreProblem(Exception):
+    """A store that cannot be judged. `code` is one of docs/errors.md; `detail` is for a person."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def read_rows(data: bytes) -> tuple[Row, ...]:
+    """Every row of a store. Raises StoreProblem: `empty`, `not_json`, `not_an_object`, `not_utf8`, `duplicate_keys`."""
+    text = _checked_text(data)
+    rows: list[Row] = []
+    seen: set[str] = set()
+    try:
+        for member in document(text):
+            if member.name in seen:
+                raise StoreProblem("duplicate_keys", "the store names a session twice")
+            seen.add(member.name)
+            rows.append(_row(text, member))
+    except NotJson as error:
+        raise StoreProblem("not_json", f"the store does not parse: {error}") from None
+    return tuple(rows)
+
+
+def _checked_text(data: bytes) -> str:
+    if not data.strip():
+        raise StoreProblem("empty", f"the store is empty ({len(data)} bytes)")
+    if data.startswith(codecs.BOM_UTF8):
+        raise StoreProblem("not_json", "the store begins with a byte order mark, which OpenClaw does not accept")
+    if not data.isascii():
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for at in range(0, len(data), _CHUNK):
+                decoder.decode(data[at : at + _CHUNK])
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise StoreProblem("not_utf8", f"the store is not UTF-8: {error.reason}") from None
+    text = data.decode("latin-1")
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        raise StoreProblem("not_an_object", "the store is not a JSON object of sessions")
+    return text
+
+
+def _row(text: str, member: Member) -> Row:
+    key, value = member.name, member.value
+    shown = key.encode("utf-8", "replace").decode("utf-8")
+    if shown != key:
+        return Row(shown, problem="its session key is not valid Unicode")
+    if not isinstance(value, dict):
+        return Row(key, problem="its row is not an object")
+    status = _word(value, "status")
+    if status in (RUNNING, None) and not text[member.value_start : member.value_end].isascii():
+        value = text_of(text, member.value_start, member.value_end)
+    session_id = value.get("sessionId")
+    valid = isinstance(session_id, str) and _SESSION_ID.match(session_id) is not None
+    return Row(
+        key=key,
+        session_id=session_id if valid else None,
+        status=status,
+        started_at=_ms(value, "startedAt"),
+        ended_at=_ms(value, "endedAt"),
+        runtime_ms=_ms(value, "runtimeMs"),
+        aborted_last_run=_flag(value, "abortedLastRun"),
+        updated_at=_ms(value, "updatedAt"),
+        session_file=_word(value, "sessionFile"),
+        family=tuple(i for i in _strings(value.get("usageFamilySessionIds")) if i != session_id),
+        parents=tuple(p for p in (_word(value, "spawnedBy"), _word(value, "parentSessionKey")) if p),
+        recovery=_recovery(value),
+        problem=None if status != RUNNING else _problem(text, member, valid=valid),
+    )
+
+
+def _problem(text: str, member: Member, *, valid: bool) -> str | None:
+    """Why a running row cannot be judged; None when it can."""
+    if not valid:
+        return "its row has no valid sessionId"
+    names = [m.name for m in members(text, member.value_start)]
+    if len(set(names)) != len(names):
+        return "its row names a field twice"
+    return None
+
+
+def _recovery(value: dict[str, Any]) -> tuple[str, ...]:
+    """Fields by which OpenClaw marks a row that its own restart recovery, or a delivery, still owns (section 7)."""
+    names = [n for n in value if n.startswith("restartRecovery") and value[n]]
+    if value.get("abortedLastRun") is True:
+        names.append("abortedLastRun")
+    if value.get("subagentRecovery"):
+        names.append("subagentRecovery")
+    if value.get("pendingFinalDelivery"):
+        names.append("pendingFinalDelivery")
+    return tuple(names)
+
+
+def _ms(value: dict[str, Any], name: str) -> int | None:
+    """Epoch milliseconds, or None where the field holds anything else."""
+    number = value.get(name)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    if not abs(number) < 2**53:
+        return 2**53
+    return int(number)
+
+
+def _flag(value: dict[str, Any], name: str) -> bool | None:
+    flag = value.get(name)
+    return flag if isinstance(flag, bool) else None
+
+
+def _word(value: dict[str, Any], name: str) -> str | None:
+    word = value.get(name)
+    if not isinstance(word, str):
+        return None
+    return word.encode("utf-8", "replace").decode("utf-8")
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()

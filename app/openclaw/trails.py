@@ -1,0 +1,176 @@
+"""Where the trajectories and the transcript of one row are, and what their tails say (sections 4 and 5)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+
+from app.domain.model import FileIdentity, Row, Trail
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.trajectory import read_tail, trail_of
+
+FAMILY_LOOKED_AT = 8
+_POINTER_LIMIT = 64 << 10
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+
+_WORDS = {
+    "symlink": "its trajectory is a symbolic link, which is not followed",
+    "not_a_file": "its trajectory is not a regular file",
+    "no_permission": "its trajectory may not be read by this user",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file that may be there: `name` in `folder`, no link allowed below `root`."""
+
+    root: str
+    folder: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Trails:
+    """What was found for one row."""
+
+    trails: tuple[Trail, ...] = ()
+    problem: str | None = None
+    transcript: FileIdentity | None = None
+
+
+class _Lost(Exception):
+    """The trajectory cannot be looked for; the message is the reason."""
+
+
+class TrailReader:
+    """Finds and reads trails; keeps what it read of a file until the file changes."""
+
+    def __init__(self, trajectory_dir: str | None = None) -> None:
+        self._trajectory_dir = trajectory_dir
+        self._known: dict[str, Trail] = {}
+        self.bytes_read = 0
+
+    def forget_all_but(self, paths: set[str]) -> None:
+        self._known = {path: trail for path, trail in self._known.items() if path in paths}
+
+    def read(self, row: Row, *, sessions: Place, state_dir: str) -> Trails:
+        """The trails of `row`, whose store is `sessions`. Never raises for what is on disk."""
+        transcript: FileIdentity | None = None
+        trails: list[Trail] = []
+        try:
+            for session_id in (row.session_id or "", *reversed(row.family[-FAMILY_LOOKED_AT:])):
+                current = session_id == row.session_id
+                place = transcript_place(session_id, row.session_file if current else None, sessions)
+                if current:
+                    transcript = _identity(place)
+                for file in self._candidates(place, session_id, state_dir):
+                    trail = self._trail(file, session_id)
+                    if trail is not None:
+                        trails.append(trail)
+        except _Lost as lost:
+            return Trails(problem=str(lost), transcript=transcript)
+        return Trails(tuple(trails), None, transcript)
+
+    def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
+        base = transcript.name.removesuffix(".jsonl")
+        sibling = Place(transcript.root, transcript.folder, f"{base}.trajectory.jsonl")
+        places = [sibling]
+        if self._trajectory_dir:
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", session_id)[:120]
+            name = name if re.search(r"[A-Za-z0-9]", name) else "session"
+            places.append(Place(self._trajectory_dir, self._trajectory_dir, f"{name}.jsonl"))
+        pointed = _pointer(Place(transcript.root, transcript.folder, f"{base}.trajectory-path.json"), session_id)
+        if pointed is None or _same_place(pointed, sibling) or any(_is(pointed, p) for p in places):
+            return places
+        for root in (state_dir, self._trajectory_dir):
+            if root and _inside(pointed, root):
+                place = Place(root, os.path.dirname(pointed), os.path.basename(pointed))
+                if _identity(place) is None and _identity(sibling) is not None:
+                    raise _Lost("its trajectory pointer names a file that is not there")
+                return [*places, place]
+        raise _Lost("its trajectory pointer leads out of the state dir (set OPENCLAW_TRAJECTORY_DIR if that is meant)")
+
+    def _trail(self, place: Place, session_id: str) -> Trail | None:
+        try:
+            identity = _identity(place)
+            if identity is None:
+                return None
+            known = self._known.get(place.path)
+            if known is not None and known.identity == identity and known.session_id == session_id:
+                return known
+            with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
+                identity = FileIdentity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)
+                tail = read_tail(fd, st.st_size)
+        except FileProblem as error:
+            if error.code == "missing":
+                return None
+            raise _Lost(_WORDS.get(error.code, f"its trajectory cannot be read: {error.detail}")) from None
+        self.bytes_read += tail.bytes_read
+        trail = trail_of(place.path, session_id, identity, tail)
+        self._known[place.path] = trail
+        return trail
+
+
+def transcript_place(session_id: str, session_file: str | None, sessions: Place) -> Place:
+    """The transcript of a session. `sessionFile` counts when it lies in this sessions folder, or in a sibling agent's,
+    by its path or by its shape `agents/<id>/sessions/<file>` (a state dir may be mounted elsewhere than the gateway
+    sees it); otherwise it is `<sessionId>.jsonl` (paths-RbVDOqFp.js:60-149).
+    """
+    if session_file and "\0" not in session_file:
+        folder, name = os.path.split(os.path.normpath(session_file.strip()))
+        if name not in ("", ".", ".."):
+            if folder in ("", sessions.folder) or _is(folder, sessions):
+                return Place(sessions.root, sessions.folder, name)
+            parts = folder.split(os.sep)
+            ours = sessions.folder.split(os.sep)
+            if parts[-3::2] == ["agents", "sessions"] and ours[-3::2] == ["agents", "sessions"]:
+                return Place(sessions.root, os.sep.join([*ours[:-2], parts[-2], "sessions"]), name)
+    if not _SAFE_ID.match(session_id):
+        raise _Lost("its sessionId is no file name and its row names no transcript")
+    return Place(sessions.root, sessions.folder, f"{session_id}.jsonl")
+
+
+def _pointer(place: Place, session_id: str) -> str | None:
+    """The `runtimeFile` of a valid pointer file for this session, else None (cleanup-DnX0TMkW.js:33-43)."""
+    try:
+        with Folder(place.folder, place.root) as folder:
+            data, _ = folder.read(place.name, _POINTER_LIMIT)
+        pointer = json.loads(data)
+    except (FileProblem, ValueError, RecursionError):
+        return None
+    if not isinstance(pointer, dict) or pointer.get("traceSchema") != "openclaw-trajectory-pointer":
+        return None
+    file = pointer.get("runtimeFile")
+    if pointer.get("sessionId") != session_id or not isinstance(file, str) or not os.path.isabs(file):
+        return None
+    return None if "\0" in file else os.path.normpath(file)
+
+
+def _same_place(pointed: str, sibling: Place) -> bool:
+    """The pointer names the sibling, though perhaps as another machine or container sees it."""
+    tail = os.path.join(*sibling.folder.split(os.sep)[-3:], sibling.name)
+    return pointed.endswith(os.sep + tail)
+
+
+def _is(path: str, place: Place) -> bool:
+    return os.path.realpath(path) in (os.path.realpath(place.path), os.path.realpath(place.folder))
+
+
+def _inside(path: str, root: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep)
+
+
+def _identity(place: Place) -> FileIdentity | None:
+    try:
+        with Folder(place.folder, place.root) as folder:
+            return folder.identity(place.name)
+    except FileProblem as error:
+        if error.code == "missing":
+            return None
+        raise _Lost(_WORDS.get(error.code, f"its trajectory cannot be read: {error.detail}")) from None

@@ -1,0 +1,152 @@
+"""The only grammar of a trajectory (spec 2026.5.18, section 4): from the tail of its file to a Trail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from app.domain.model import End, Event, FileIdentity, Trail
+
+FIRST_BLOCK = 4 << 10
+LONGEST_LINE = 1 << 20
+"""OpenClaw cuts an event at 256 KiB; a line of four times that is not one of its own."""
+CAPS = (10 << 20, 50 << 20)
+"""Where recorders stop: the embedded runtime's cap, and the Codex harness's."""
+ROOM = 16 << 10
+"""A line that opens an attempt is far smaller than this: where so much room is left, none was dropped."""
+KEPT_EVENTS = 8
+
+_TS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?Z\Z")
+_OVERFLOW = re.compile(
+    r"overflow|context[ _-]*(?:length|window|limit)|too long|too large|max\w* (?:context|tokens)", re.I
+)
+_TIMEOUTS = (
+    "timedOut",
+    "idleTimedOut",
+    "timedOutDuringCompaction",
+    "timedOutDuringToolExecution",
+    "timedOutByRunBudget",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The complete lines at the end of a file, oldest first; `torn` when bytes stand behind the last newline."""
+
+    lines: tuple[bytes, ...]
+    torn: bool
+    bytes_read: int
+    too_long: bool = False
+
+
+def read_tail(fd: int, size: int) -> Tail:
+    """Read backwards from `size` in growing blocks until one complete line is in hand."""
+    block = min(FIRST_BLOCK, size)
+    while True:
+        data = os.pread(fd, block, size - block)
+        torn = bool(data) and not data.endswith(b"\n")
+        whole = block >= size
+        pieces = data.split(b"\n")
+        complete = pieces[:-1] if whole else pieces[1:-1]
+        lines = tuple(line for line in complete if line.strip())
+        if lines or whole:
+            return Tail(lines[-KEPT_EVENTS:], torn, block)
+        if block >= LONGEST_LINE:
+            return Tail((), torn, block, too_long=True)
+        block = min(block * 4, size)
+
+
+def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> Trail:
+    """What `tail` says. A last line that cannot be read as an event becomes the trail's `problem`."""
+
+    def broken(why: str) -> Trail:
+        return Trail(path, session_id, identity, torn=tail.torn, problem=why)
+
+    if tail.too_long:
+        return broken("the last line of its trajectory is longer than any event")
+    events: list[Event] = []
+    last: dict[str, Any] | None = None
+    for line in tail.lines:
+        last = _parse(line)
+        event = _event(last) if last is not None else None
+        if event is not None:
+            events.append(event)
+        elif line is tail.lines[-1]:
+            return broken("the last line of its trajectory is not an event")
+    end = _end(last) if last is not None and events[-1].type == "session.ended" else None
+    full = bool(events) and (events[-1].type == "trace.truncated" or _is_full(identity.size, last or {}))
+    return Trail(path, session_id, identity, tuple(events), end, tail.torn, full)
+
+
+def _is_full(size: int, last: dict[str, Any]) -> bool:
+    """Whether a newer line may have been dropped for want of room.
+
+    2026.7.x rewrites the file and drops the OLDEST lines; there `sourceSeq` counts through the file while `seq`
+    begins anew with each attempt, so a `sourceSeq` that is ahead tells that the newest lines are kept.
+    """
+    source_seq, seq = last.get("sourceSeq"), last.get("seq")
+    if isinstance(source_seq, int) and isinstance(seq, int) and source_seq > seq:
+        return False
+    return CAPS[0] - ROOM <= size <= CAPS[0] or size >= CAPS[1] - ROOM
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(line)
+    except ValueError:
+        try:
+            value = json.loads(line)  # orjson refuses the lone surrogates that Node writes
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _event(value: dict[str, Any]) -> Event | None:
+    kind, ts = value.get("type"), parse_ts(value.get("ts"))
+    if value.get("traceSchema") != "openclaw-trajectory" or not isinstance(kind, str) or ts is None:
+        return None
+    return Event(kind, ts, _word(value.get("runId")), _word(value.get("sessionId")), _word(value.get("sessionKey")))
+
+
+def _end(value: dict[str, Any]) -> End:
+    data = value.get("data")
+    if not isinstance(data, dict):
+        data = {}
+    error = _word(data.get("promptError")) or _word(data.get("terminalError"))
+    prompt_error = _word(data.get("promptError")) or ""
+    return End(
+        ts=parse_ts(value.get("ts")) or 0,
+        status=_word(data.get("status")),
+        aborted=data.get("aborted") is True,
+        external_abort=data.get("externalAbort") is True,
+        timed_out=any(data.get(name) is True for name in _TIMEOUTS),
+        compaction=data.get("timedOutDuringCompaction") is True or _OVERFLOW.search(prompt_error) is not None,
+        yielded=data.get("yieldDetected") is True,
+        run_id=_word(value.get("runId")),
+        session_id=_word(value.get("sessionId")),
+        session_key=_word(value.get("sessionKey")),
+        error=error[:200] if error else None,
+    )
+
+
+def parse_ts(value: object) -> int | None:
+    """Epoch ms of an RFC 3339 time in UTC, as OpenClaw writes it (`…T06:05:58.006Z`); None for anything else."""
+    if not isinstance(value, str) or not _TS.match(value):
+        return None
+    try:
+        moment = datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return round(moment.timestamp() * 1000)
+
+
+def _word(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return value.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""One pass, one repair, and the loop around them."""

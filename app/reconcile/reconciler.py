@@ -1,0 +1,264 @@
+"""One pass: look, settle what is due, look again at what was settled before; then the report is swapped in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from app.audit.log import AuditLog, AuditUnavailable
+from app.audit.models import Attempt, Outcome, Trigger
+from app.clock import Clock
+from app.domain.model import Code, Gateway
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.paths import StateDir, StoreTarget
+from app.openclaw.processes import running_gateway
+from app.openclaw.publish import StoreBusy, is_quiet
+from app.reconcile.looks import Looker
+from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
+from app.reconcile.report import Finding, Report
+from app.reconcile.scan import Scanner
+from app.settings import Settings
+
+logger = logging.getLogger("clawmend")
+
+MOST_REPEATS = 3
+"""How often a repair that the gateway overwrote is repeated before the session is put off."""
+FIRST_DELAY = 30.0
+LONGEST_DELAY = 3_600.0
+
+
+@dataclass(slots=True)
+class _PutOff:
+    """A session whose repairs fail: tried again ever later."""
+
+    failures: int
+    until: float
+    """By the monotonic clock."""
+    until_wall: int
+
+
+class _Abandoned(Exception):
+    """This pass was given up; what it still finds is of no use."""
+
+
+class Reconciler:
+    """Everything that a pass needs and remembers. `run_pass` runs in one thread at a time; the rest in any."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        audit: AuditLog,
+        env: Mapping[str, str],
+        gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.audit = audit
+        self.scanner = Scanner(settings, clock, env, gateway_of)
+        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner)
+        self.report = Report()
+        self.repaired_total = 0
+        self.audit_problem: str | None = None
+        self.reading: tuple[str, float] | None = None
+        """The store that the pass is at, and since when by the monotonic clock."""
+        self.skipped: set[str] = set()
+        """Paths of stores from which a read has not come back."""
+        self._looker = Looker(clock, audit, settings.store_max_bytes)
+        self._put_off: dict[tuple[str, str], _PutOff] = {}
+        self._busy_since: dict[str, float] = {}
+        self._generation = 0
+
+    def run_pass(self) -> Report | None:
+        """Run one pass; None when it was abandoned meanwhile (see `abandon`)."""
+        generation = self._generation
+        overwritten = self._first_the_audit()
+        report = self._look(generation)
+        if report is None:
+            return None
+        if self.audit_problem is None:
+            changed = [self._repeat(attempt) for attempt in overwritten]
+            if self.settings.auto_repair:
+                changed += [self._settle(f) for f in self._due(report)]
+            if any(changed):
+                report = self._look(generation)
+        if report is not None:
+            self.report = report
+        return report
+
+    def abandon(self) -> str | None:
+        """Give up a pass whose read does not come back: its store is left out from now on. Gives the store's path."""
+        reading = self.reading
+        if reading is None:
+            return None
+        self._generation += 1
+        self.skipped.add(reading[0])
+        self.scanner = self.scanner.successor()
+        self.reading = None
+        logger.error("reading a store does not come back; it is left out: %s", reading[0])
+        return reading[0]
+
+    def next_due(self) -> int | None:
+        """When (epoch ms) something falls due that a pass would do; None when nothing does."""
+        now = self.clock.now()
+        moments = [f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and f.held_by is None]
+        if self.audit_problem is None:
+            try:
+                moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
+            except AuditUnavailable as error:
+                self.audit_problem = str(error)
+        moments += [p.until_wall for p in self._put_off.values()]
+        later = [m for m in moments if m > now]
+        return min(later, default=None)
+
+    @property
+    def failing(self) -> int:
+        """How many sessions are put off because their repairs fail."""
+        return len(self._put_off)
+
+    def _first_the_audit(self) -> list[Attempt]:
+        """Resolve what a crash left open, take the looks that are due; gives what was found overwritten."""
+        try:
+            self.audit.ping()
+            resolved = self._looker.resolve_left_open()
+            if resolved:
+                logger.warning("%d repair attempts were found open and resolved from the disk", resolved)
+            overwritten = self._looker.take_due()
+            self.repaired_total = self.audit.repaired_total()
+        except AuditUnavailable as error:
+            if self.audit_problem is None:
+                logger.warning("no session is settled until the audit database answers: %s", error)
+            self.audit_problem = str(error)
+            return []
+        self.audit_problem = None
+        return overwritten
+
+    def _look(self, generation: int) -> Report | None:
+        started_at = self.clock.now()
+
+        at = ""
+
+        def seen(target: StoreTarget) -> None:
+            nonlocal at
+            if generation != self._generation:
+                raise _Abandoned
+            at = target.path
+            self.reading = (at, self.clock.monotonic())
+
+        scanner = self.scanner
+        try:
+            sight = scanner.scan(seen, frozenset(self.skipped))
+        except _Abandoned:
+            sight = None
+        if sight is None or generation != self._generation:
+            self.skipped.discard(at)  # the read that was given up has come back
+            return None
+        self.reading = None
+        report = Report(
+            number=self.report.number + 1,
+            started_at=started_at,
+            finished_at=self.clock.now(),
+            stores=tuple(replace(s, findings=tuple(map(self._marked, s.findings))) for s in sight.stores),
+            state_problems=tuple(sight.state_problems),
+            bytes_read=scanner.bytes_read,
+        )
+        stuck = {f.name for f in report.with_code(Code.STUCK, Code.ENDING)}
+        self._put_off = {name: put_off for name, put_off in self._put_off.items() if name in stuck}
+        return report
+
+    def _marked(self, finding: Finding) -> Finding:
+        """With what keeps the scheduler away from it: an undo, or repairs that fail."""
+        if finding.verdict.code not in (Code.STUCK, Code.ENDING):
+            return finding
+        held_by = None
+        if self.audit_problem is None:
+            row = finding.evidence.row
+            try:
+                held_by = self.audit.hold(finding.target.path, row.key, row.session_id, row.started_at)
+            except AuditUnavailable as error:
+                self.audit_problem = str(error)
+        put_off = self._put_off.get(finding.name)
+        return replace(finding, held_by=held_by, put_off_until=put_off.until_wall if put_off else None)
+
+    def _due(self, report: Report) -> list[Finding]:
+        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same."""
+        now = self.clock.monotonic()
+        due: list[Finding] = []
+        busy: set[str] = set()
+        for finding in report.with_code(Code.STUCK):
+            put_off = self._put_off.get(finding.name)
+            if not finding.verdict.ripe or finding.held_by or (put_off and put_off.until > now):
+                continue
+            path = finding.target.path
+            if path in busy:
+                continue
+            if not self._quiet(finding.target):
+                since = self._busy_since.setdefault(path, now)
+                if now - since < self.settings.store_patience_seconds:
+                    busy.add(path)
+                    continue
+            self._busy_since.pop(path, None)
+            due.append(finding)
+        return due
+
+    def _quiet(self, target: StoreTarget) -> bool:
+        try:
+            with Folder(target.folder, target.root) as folder:
+                return is_quiet(folder, target.name, self.clock.now(), self.settings.store_quiet_seconds)
+        except FileProblem:
+            return False
+
+    def _settle(self, finding: Finding) -> bool:
+        ask = Ask(Trigger.SCHEDULER, "clawmend", "its window has passed")
+        return self._try(finding, ask)
+
+    def _repeat(self, attempt: Attempt) -> bool:
+        """Settle again what the gateway has overwritten, a few times; then it counts as a failure."""
+        repeats, earlier = 1, attempt
+        while earlier.retry_of is not None and repeats < MOST_REPEATS:
+            older = self.audit.get(earlier.retry_of)
+            if older is None:
+                break
+            repeats, earlier = repeats + 1, older
+        finding = next((f for f in self.report.find(attempt.session_key) if f.target.path == attempt.store_path), None)
+        if finding is None or repeats >= MOST_REPEATS:
+            if finding is not None:
+                self._fail(finding, "the gateway keeps overwriting the repair")
+            return False
+        return self._try(finding, Ask(attempt.trigger, attempt.actor, f"again: {attempt.reason}", retry_of=attempt.id))
+
+    def _try(self, finding: Finding, ask: Ask) -> bool:
+        """Settle; a failure puts the session off. True when anything changed."""
+        try:
+            attempt = self.repairer.settle(finding, ask)
+        except NotStuck:
+            return True
+        except (StoreUnfit, StoreBusy, FileProblem) as error:
+            self._fail(finding, str(error))
+            return False
+        except AuditUnavailable as error:
+            self.audit_problem = str(error)
+            logger.warning("no session is settled until the audit database answers: %s", error)
+            return False
+        if attempt.outcome == Outcome.APPLIED:
+            self.repaired_total += 1
+            logger.info("settled session %s: %s (attempt %s)", finding.session_id, attempt.after["status"], attempt.id)
+        elif attempt.outcome != Outcome.SUPERSEDED:
+            self._fail(finding, f"attempt {attempt.id} {attempt.outcome}: {attempt.outcome_reason}")
+        return True
+
+    def _fail(self, finding: Finding, why: str) -> None:
+        """Put a session off, for longer each time, and say so."""
+        failures = self._put_off[finding.name].failures + 1 if finding.name in self._put_off else 1
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (failures - 1))
+        self._put_off[finding.name] = _PutOff(
+            failures, self.clock.monotonic() + delay, self.clock.now() + round(delay * 1000)
+        )
+        logger.warning(
+            "session %s could not be settled (%d times now), next try in %.0f s: %s",
+            finding.session_id,
+            failures,
+            delay,
+            why,
+        )

@@ -1,0 +1,96 @@
+"""What a pass found: immutable, swapped in whole, the only thing that API, CLI and metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.domain.model import Code, Evidence, FileIdentity, Verdict
+from app.openclaw.paths import StoreTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One session and its verdict."""
+
+    target: StoreTarget
+    evidence: Evidence
+    verdict: Verdict
+    held_by: str | None = None
+    """The undo that keeps the scheduler away from it."""
+    put_off_until: int | None = None
+    """Epoch ms: repairs of it failed, and the next one waits."""
+
+    @property
+    def key(self) -> str:
+        return self.evidence.row.key
+
+    @property
+    def session_id(self) -> str | None:
+        return self.evidence.row.session_id
+
+    @property
+    def agent_id(self) -> str:
+        return self.target.agent_id or self.evidence.row.agent_in_key or "main"
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Which session this is, among all state dirs."""
+        return self.target.path, self.key
+
+    @property
+    def settled_by_scheduler(self) -> bool:
+        return self.verdict.code is Code.STUCK and self.verdict.due_at is not None and self.held_by is None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a store, or a whole state dir, could not be judged; `code` is one of docs/errors.md."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """One store, as the pass saw it."""
+
+    target: StoreTarget
+    identity: FileIdentity | None = None
+    problem: Problem | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One pass. Times are epoch ms."""
+
+    number: int = 0
+    started_at: int | None = None
+    finished_at: int | None = None
+    stores: tuple[StoreState, ...] = ()
+    state_problems: tuple[tuple[str, Problem], ...] = ()
+    """State dirs of which not even the stores could be found."""
+    bytes_read: int = 0
+
+    def findings(self) -> Iterator[Finding]:
+        for store in self.stores:
+            yield from store.findings
+
+    def with_code(self, *codes: Code) -> list[Finding]:
+        """Findings of these verdicts, the oldest first."""
+        found = [f for f in self.findings() if f.verdict.code in codes]
+        return sorted(found, key=_age_order)
+
+    def find(self, name: str) -> list[Finding]:
+        """The sessions that answer to `name`: a sessionId or a key."""
+        return [f for f in self.findings() if name in (f.key, f.session_id)]
+
+    def problems(self) -> list[Problem]:
+        return [p for _, p in self.state_problems] + [s.problem for s in self.stores if s.problem]
+
+
+def _age_order(finding: Finding) -> tuple[int, str, str]:
+    settlement = finding.verdict.settlement
+    since = settlement.ended_at if settlement else finding.evidence.row.started_at
+    return since or 0, finding.target.path, finding.key

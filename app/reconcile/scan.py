@@ -1,0 +1,237 @@
+"""Looking at every store once: what changed is read, the rest is remembered."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from app.clock import Clock
+from app.domain.model import RUNNING, Evidence, FileIdentity, Gateway, Policy, Row
+from app.domain.verdict import judge
+from app.openclaw.config import ConfigProblem, SessionConfig, read_config
+from app.openclaw.era import EraReader
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, find_stores, state_dir_of
+from app.openclaw.processes import read_transcript_lock, running_gateway
+from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.trails import Place, TrailReader, transcript_place
+from app.reconcile.report import Finding, Problem, StoreState
+from app.settings import Settings
+
+_NO_FILE = FileIdentity(0, 0, 0, 0)
+
+_PENDING_MS = 600_000
+"""A child row without a status counts as waiting to run for this long after its last write."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of one store until its file changes."""
+
+    identity: FileIdentity
+    settled: tuple[Finding, ...]
+    open_rows: tuple[Row, ...]
+    children: tuple[tuple[str, Row], ...]
+
+
+@dataclass(slots=True)
+class _Watch:
+    fingerprint: tuple[object, ...]
+    since: float
+
+
+@dataclass(slots=True)
+class Sight:
+    """What one pass sees: stores, problems, and the bytes that it read for them."""
+
+    stores: list[StoreState] = field(default_factory=list)
+    state_problems: list[tuple[str, Problem]] = field(default_factory=list)
+
+
+class Scanner:
+    """Finds stores and judges their rows. One thread at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        env: Mapping[str, str],
+        gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._gateway_of = gateway_of
+        self._settings = settings
+        self._clock = clock
+        self._env = env
+        self._policy: Policy = settings.policy
+        self._eras = EraReader()
+        self._known: dict[str, _Known] = {}
+        self._watched: dict[tuple[str, str], _Watch] = {}
+        self._gateways: dict[str, Gateway] = {}
+        trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
+        self._trails = TrailReader(os.path.abspath(os.path.expanduser(trajectory_dir)) if trajectory_dir else None)
+        self.bytes_read = 0
+
+    @property
+    def state_dirs(self) -> tuple[StateDir, ...]:
+        """The state dirs asked for, else OpenClaw's own."""
+        given = self._settings.state_dir or (default_state_dir(self._env),)
+        found = (state_dir_of(path, self._env) for path in given)
+        return tuple({os.path.realpath(state.path): state for state in found}.values())
+
+    def targets(self) -> tuple[list[StoreTarget], list[tuple[str, Problem]]]:
+        """Every store that may be there now, and the state dirs that cannot be searched."""
+        targets: list[StoreTarget] = []
+        problems: list[tuple[str, Problem]] = []
+        for state in self.state_dirs:
+            try:
+                if not os.path.isdir(state.path):
+                    raise FileProblem("no_state_dir", "there is no such folder; is CLAWMEND_STATE_DIR right?")
+                targets += find_stores(state, self._config(state), self._env)
+            except FileProblem as error:
+                problems.append((state.path, Problem(error.code, error.detail)))
+            except (ConfigProblem, ValueError) as error:
+                problems.append((state.path, Problem("config_unreadable", str(error))))
+        return targets, problems
+
+    def _config(self, state: StateDir) -> SessionConfig:
+        return read_config(state.config_path, self._env)
+
+    def scan(self, seen: Callable[[StoreTarget], None] = lambda _: None, skip: frozenset[str] = frozenset()) -> Sight:
+        """Judge every row. `seen` is told of each store before it is read; stores whose path is in `skip` are not."""
+        with self._lock:
+            return self._scan(seen, skip)
+
+    def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
+        targets, problems = self.targets()
+        sight = Sight(state_problems=problems)
+        looked: list[tuple[StoreTarget, _Known | Problem]] = []
+        for target in targets:
+            if target.path in skip:
+                looked.append((target, Problem("not_answering", "reading it has not come back; it is left out")))
+                continue
+            seen(target)
+            known = self._look(target)
+            if known is not None:
+                looked.append((target, known))
+        children = self._children(looked)
+        self._gateways = {}
+        spoken: set[tuple[str, str]] = set()
+        for target, known in looked:
+            if isinstance(known, Problem):
+                sight.stores.append(StoreState(target, problem=known))
+                continue
+            findings = tuple(self._judge(target, row, children) for row in known.open_rows)
+            spoken.update(f.name for f in findings)
+            sight.stores.append(StoreState(target, known.identity, findings=(*findings, *known.settled)))
+        self._watched = {name: watch for name, watch in self._watched.items() if name in spoken}
+        paths = {t.path for s in sight.stores for f in s.findings for t in f.evidence.trails}
+        self._trails.forget_all_but(paths)
+        return sight
+
+    def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:
+        """Judge one row on exactly these bytes of its store; None when it is not there. Raises StoreProblem."""
+        rows = read_rows(data)
+        row = next((r for r in rows if r.key == key), None)
+        if row is None:
+            return None
+        with self._lock:
+            self._gateways.pop(target.state_dir, None)
+            looked: list[tuple[StoreTarget, _Known | Problem]] = [(target, _known_of(target, rows, self._policy))]
+            for other in self.targets()[0]:
+                known = self._known.get(other.path)
+                if known is not None and other.path != target.path and other.state_dir == target.state_dir:
+                    looked.append((other, known))
+            return self._judge(target, row, self._children(looked))
+
+    def successor(self) -> Scanner:
+        """A scanner that remembers what this one does; for when a read of this one never comes back."""
+        heir = Scanner(self._settings, self._clock, self._env, self._gateway_of)
+        heir._known, heir._watched = dict(self._known), dict(self._watched)
+        return heir
+
+    def _look(self, target: StoreTarget) -> _Known | Problem | None:
+        """What stands in one store; None when there is none."""
+        try:
+            with Folder(target.folder, target.root) as folder:
+                identity = folder.identity(target.name)
+                if identity is None:
+                    self._known.pop(target.path, None)
+                    return None
+                if self._eras.in_sqlite(target.folder):
+                    return Problem("sqlite_store", "its sessions live in a database; this sessions.json is left over")
+                known = self._known.get(target.path)
+                if known is not None and known.identity == identity:
+                    return known
+                data, identity = folder.read(target.name, self._settings.store_max_bytes)
+            self.bytes_read += len(data)
+            known = _known_of(target, read_rows(data), self._policy, identity)
+        except (FileProblem, StoreProblem) as error:
+            self._known.pop(target.path, None)
+            if error.code == "missing":
+                return None
+            return Problem(error.code, error.detail)
+        self._known[target.path] = known
+        return known
+
+    def _children(self, looked: list[tuple[StoreTarget, _Known | Problem]]) -> dict[tuple[str, str], list[str]]:
+        """Who works for whom: by state dir and key of the parent, the keys that run or wait to run."""
+        children: dict[tuple[str, str], list[str]] = {}
+        now = self._clock.now()
+        for target, known in looked:
+            for parent, row in known.children if isinstance(known, _Known) else ():
+                if row.status == RUNNING or now - (row.updated_at or 0) < _PENDING_MS:
+                    children.setdefault((target.state_dir, parent), []).append(row.key)
+        return children
+
+    def _judge(self, target: StoreTarget, row: Row, children: dict[tuple[str, str], list[str]]) -> Finding:
+        """Gather the evidence for one running row and judge it."""
+        now = self._clock.now()
+        if row.problem or row.status != RUNNING:
+            evidence = Evidence(row)
+            return Finding(target, evidence, judge(evidence, self._policy, now))
+        sessions = Place(target.root, target.folder, target.name)
+        trails = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
+        lock = None
+        if trails.transcript is not None and row.session_id:
+            transcript = transcript_place(row.session_id, row.session_file, sessions)
+            lock = read_transcript_lock(transcript, now)
+        evidence = Evidence(
+            row=row,
+            trails=trails.trails,
+            trail_problem=trails.problem,
+            transcript=trails.transcript,
+            lock=lock,
+            children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
+            gateway=self._gateway(target.state_dir),
+        )
+        evidence = replace(evidence, watched=self._watch(target, evidence))
+        return Finding(target, evidence, judge(evidence, self._policy, now))
+
+    def _watch(self, target: StoreTarget, evidence: Evidence) -> float:
+        """Seconds for which this session has looked the same to us, by our monotonic clock."""
+        name, now = (target.path, evidence.row.key), self._clock.monotonic()
+        known = self._watched.get(name)
+        if known is None or known.fingerprint != evidence.fingerprint:
+            known = self._watched[name] = _Watch(evidence.fingerprint, now)
+        return now - known.since
+
+    def _gateway(self, state_dir: str) -> Gateway:
+        """The gateway of a state dir, looked for once a pass."""
+        if state_dir not in self._gateways:
+            try:
+                self._gateways[state_dir] = self._gateway_of(state_dir_of(state_dir, self._env))
+            except OSError as error:
+                self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
+        return self._gateways[state_dir]
+
+
+def _known_of(target: StoreTarget, rows: tuple[Row, ...], policy: Policy, identity: FileIdentity = _NO_FILE) -> _Known:
+    settled = tuple(
+        Finding(target, evidence, judge(evidence, policy, 0))
+        for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
+    )
+    children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
+    return _Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children)

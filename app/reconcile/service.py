@@ -1,0 +1,187 @@
+"""Running passes for ever: by APScheduler, when a file changes, when something falls due, when somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from watchfiles import Change, awatch
+
+from app.openclaw.paths import STORE_NAME
+from app.reconcile.reconciler import Reconciler
+
+logger = logging.getLogger("clawmend")
+
+_SHORTEST_WAIT = 0.02
+_SPACING = 0.5
+"""Seconds between two passes that file changes ask for, at least; a long pass earns a longer pause."""
+_LAST_PASS_PATIENCE = 30.0
+
+
+class Service:
+    """Never runs two passes at once: every wish for a pass is one flag, and one task serves it."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self.reconciler = reconciler
+        self.last_pass_at: float | None = None
+        """By the monotonic clock."""
+        self.started_at = time.monotonic()
+        self._interval = reconciler.settings.scan_interval_seconds
+        self._wanted = asyncio.Event()
+        self._finished = asyncio.Condition()
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
+        self._watched: frozenset[str] = frozenset()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_cost = 0.0
+        self._passes = 0
+
+    async def start(self) -> None:
+        self._scheduler.add_job(
+            self.want_pass,
+            "interval",
+            seconds=self._interval,
+            next_run_time=datetime.now(UTC),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+        self._scheduler.start()
+        self._tasks.append(asyncio.create_task(self._serve_wishes()))
+
+    async def stop(self) -> None:
+        """Let a pass that is under way come to its end, then stop."""
+        self._scheduler.shutdown(wait=False)
+        if self._timer:
+            self._timer.cancel()
+        tasks = [t for t in (*self._tasks, self._watcher) if t]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def want_pass(self) -> None:
+        """Ask for a pass; asking again before it begins changes nothing. Runs on the event loop."""
+        self._wanted.set()
+
+    async def next_pass(self, patience: float = 5.0) -> None:
+        """Wait until a pass that begins after this call has finished, or `patience` seconds."""
+        goal = self._passes + (1 if not self._running else 2)
+        self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience), self._finished:
+                await self._finished.wait_for(lambda: self._passes >= goal)
+
+    @property
+    def seconds_since_pass(self) -> float:
+        return time.monotonic() - (self.last_pass_at if self.last_pass_at is not None else self.started_at)
+
+    _running = False
+
+    async def _serve_wishes(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began = time.monotonic()
+            self._running = True
+            try:
+                await asyncio.shield(self._one_pass())
+            finally:
+                self._running = False
+            self._last_cost = time.monotonic() - began
+            self._wake_when_due()
+            self._watch_folders()
+
+    async def _one_pass(self) -> None:
+        outcome = _in_thread(self.reconciler.run_pass)
+        while True:
+            await asyncio.wait({outcome}, timeout=1.0)
+            if outcome.done():
+                break
+            reading = self.reconciler.reading
+            limit = self.reconciler.settings.store_timeout_seconds
+            if reading is not None and self.reconciler.clock.monotonic() - reading[1] > limit:
+                self.reconciler.abandon()
+                self._wanted.set()
+                return
+        error = outcome.exception()
+        if error is not None:
+            logger.error("a pass failed: %r", error, exc_info=error)
+        else:
+            self.last_pass_at = time.monotonic()
+        async with self._finished:
+            self._passes += 1
+            self._finished.notify_all()
+
+    def _wake_when_due(self) -> None:
+        """A pass of its own for the next session that falls due, so that nobody waits for the interval."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due = self.reconciler.next_due()
+        if due is not None:
+            delay = (due - self.reconciler.clock.now()) / 1000
+            if delay < self._interval:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(max(_SHORTEST_WAIT, delay), self._wanted.set)
+
+    def _watch_folders(self) -> None:
+        """Keep the watcher on the folders that are there now."""
+        if not self.reconciler.settings.watch_files:
+            return
+        report = self.reconciler.report
+        folders = {s.target.folder for s in report.stores} | {f"{s.target.state_dir}/agents" for s in report.stores}
+        folders |= {f"{state.path}/agents" for state in self.reconciler.scanner.state_dirs}
+        there = frozenset(f for f in folders if Path(f).is_dir())
+        if there == self._watched and self._watcher is not None and not self._watcher.done():
+            return
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._watched = there
+        self._watcher = asyncio.create_task(self._watch(there)) if there else None
+
+    async def _watch(self, folders: frozenset[str]) -> None:
+        try:
+            async for _ in awatch(*folders, watch_filter=_tells_something, recursive=False, step=50, debounce=200):
+                self._wanted.set()
+                await asyncio.sleep(max(_SPACING, 5 * self._last_cost))
+        except (OSError, RuntimeError) as error:
+            logger.warning("the system does not tell of changed files (%s); looking every %g s", error, self._interval)
+            await asyncio.sleep(3_600)
+
+
+def _tells_something(_: Change, path: str) -> bool:
+    """A store, a trajectory, or a folder (an agent that appears); not our own files, nor a lock."""
+    name = path.rpartition("/")[2]
+    return name == STORE_NAME or name.endswith(".trajectory.jsonl") or "." not in name
+
+
+def _in_thread(function: object) -> asyncio.Future[object]:
+    """Run in a thread of its own that does not keep the process alive: a read that hangs can be left behind."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[object] = loop.create_future()
+
+    def settle(result: object, error: BaseException | None) -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = function()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001  (it is raised again on the loop)
+            failure = error
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="pass", daemon=True).start()
+    return future

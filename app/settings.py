@@ -1,0 +1,131 @@
+"""Every setting, read from `CLAWMEND_*` and a `.env` file; docs/settings.md and .env.example name each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.domain.model import Policy
+
+PREFIX = "CLAWMEND_"
+_Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    state_dir: Annotated[tuple[str, ...], NoDecode] = ()
+    database_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8787, ge=0, le=65_535)
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    api_token: SecretStr | None = None
+    auth: Literal["token", "off"] = "token"
+    auto_repair: bool = True
+    settle_subagents: bool = False
+    weak_stores: Literal["refuse", "rename"] = "refuse"
+    scan_interval_seconds: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
+    stale_after_seconds: float = Field(default=30.0, ge=1, le=86_400, allow_inf_nan=False)
+    error_quiet_seconds: _Seconds = 120.0
+    compaction_quiet_seconds: _Seconds = 1_200.0
+    silent_after_seconds: _Seconds = 3_600.0
+    never_started_seconds: _Seconds = 600.0
+    store_quiet_seconds: float = Field(default=1.0, ge=0, le=60, allow_inf_nan=False)
+    store_patience_seconds: float = Field(default=10.0, ge=0, le=300, allow_inf_nan=False)
+    store_timeout_seconds: _Seconds = 10.0
+    store_max_bytes: int = Field(default=512 << 20, ge=1 << 10)
+    watch_files: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        """A list of folders, parted by `:` or `,`; one folder whose name has such a sign in it is taken whole."""
+        if not isinstance(value, str):
+            return value
+        if Path(value).expanduser().is_dir():
+            return (value,)
+        return tuple(part.strip() for part in value.replace(",", os.pathsep).split(os.pathsep) if part.strip())
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return tuple(w.strip().lower() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("a token has at least 16 characters")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_file_or_a_server(cls, value: str) -> str:
+        if value and ("://" not in value or value in ("sqlite://", "sqlite:///:memory:")):
+            raise ValueError("an SQLAlchemy URL such as sqlite:////var/lib/clawmend/audit.db (in memory is not enough)")
+        return value
+
+    @model_validator(mode="after")
+    def _safe(self) -> Settings:
+        if self.auth == "off" and not self.binds_to_loopback:
+            raise ValueError("CLAWMEND_AUTH=off is for loopback only; CLAWMEND_HOST is not")
+        if not self.database_url:
+            self.database_url = f"sqlite:///{own_state_folder(os.environ) / 'audit.db'}"
+        return self
+
+    @property
+    def binds_to_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            stale_after=self.stale_after_seconds,
+            error_quiet=self.error_quiet_seconds,
+            compaction_quiet=self.compaction_quiet_seconds,
+            silent_after=self.silent_after_seconds,
+            never_started_after=self.never_started_seconds,
+            settle_subagents=self.settle_subagents,
+        )
+
+
+def load_settings() -> Settings:
+    """Read them. Raises SettingsError with one line."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{PREFIX}{'_'.join(str(p) for p in first['loc'][:1])}".upper() if first["loc"] else ""
+        word = first["msg"].removeprefix("Value error, ")
+        given = f" (it is {first['input']!r})" if name and name != "CLAWMEND_API_TOKEN" else ""
+        raise SettingsError(f"{name}: {word}{given}" if name else word) from None
+
+
+def unknown_settings(env: Mapping[str, str]) -> list[str]:
+    """Names in the environment that look like ours and are not: most likely misspelt."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+
+
+def own_state_folder(env: Mapping[str, str]) -> Path:
+    """Where our own files are: `$XDG_STATE_HOME/clawmend`, else `~/.local/state/clawmend`."""
+    base = env.get("XDG_STATE_HOME") or ""
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "clawmend"
