@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ class _Cannot(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    os.umask(0o077)  # whatever we write is nobody else's to read
     from app.settings import SettingsError, load_settings
 
     try:
@@ -183,8 +185,6 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _look(settings: Settings) -> Report:
     """One pass that only looks."""
-    import os
-
     from app.clock import SystemClock
     from app.reconcile.report import Report
     from app.reconcile.scan import Scanner

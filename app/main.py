@@ -41,8 +41,8 @@ def token_file(settings: Settings) -> Path:
 def serve(settings: Settings) -> None:
     """Run until told to stop. Raises CannotStart."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    for name in ("alembic", "apscheduler", "watchfiles"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in unknown_settings(os.environ):
         logger.warning("%s is no setting of Clawmend; is it misspelt?", name)
     reconciler = build_reconciler(settings)

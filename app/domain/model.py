@@ -169,6 +169,8 @@ class Evidence:
     gateway: Gateway = field(default_factory=lambda: Gateway("unknown"))
     watched: float = 0.0
     """Seconds of our monotonic clock across which all of this looked the same."""
+    witnessed: bool = False
+    """We saw it look otherwise before: what it shows now is no older than `watched`."""
 
     @property
     def fingerprint(self) -> tuple[object, ...]:

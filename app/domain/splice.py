@@ -38,26 +38,6 @@ class Edit:
         return not self.fields
 
 
-def row_members(text: str, key: str) -> list[Member]:
-    """The members of the row `key`, or CannotSplice: absent, twice there, no object, a field twice there."""
-    found: Member | None = None
-    try:
-        for member in document(text):
-            if member.name == key:
-                if found is not None:
-                    raise CannotSplice("the store names this session twice")
-                found = member
-        if found is None:
-            raise CannotSplice("the store has no such session any more")
-        inner = list(members(text, found.value_start))
-    except NotJson as error:
-        raise CannotSplice(f"the store does not parse: {error}") from None
-    names = [m.name for m in inner]
-    if len(set(names)) != len(names):
-        raise CannotSplice("the row names a field twice")
-    return inner
-
-
 def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[bytes, Edit]:
     """`data` with `fields` of the row `key` set. Every other byte stays what it was.
 
@@ -65,42 +45,67 @@ def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[
     Raises CannotSplice.
     """
     text = data.decode("latin-1")
+    span = _row(text, key)
+    row = text[span.value_start : span.value_end]
     edits: list[FieldEdit] = []
-    anchor_name: str | None = None
+    previous: str | None = None
     for name, value in fields.items():
-        row = row_members(text, key)
+        inner = _fields(row)
         raw = json.dumps(value)
-        present = next((m for m in row if m.name == name), None)
-        if present is not None:
-            before = text[present.value_start : present.value_end]
-            if before != raw:
-                text = text[: present.value_start] + raw + text[present.value_end :]
-                edits.append(FieldEdit(name, before, raw))
-        else:
-            anchor = _anchor(row, name, anchor_name)
-            inserted = _like(text, row, anchor, name, raw)
-            text = text[: anchor.value_end] + inserted + text[anchor.value_end :]
+        present = next((m for m in inner if m.name == name), None)
+        if present is None:
+            anchor = _anchor(inner, name, previous)
+            inserted = _like(row, inner, anchor, name, raw)
+            row = row[: anchor.value_end] + inserted + row[anchor.value_end :]
             edits.append(FieldEdit(name, None, raw, inserted))
-        anchor_name = name
+        elif (before := row[present.value_start : present.value_end]) != raw:
+            row = row[: present.value_start] + raw + row[present.value_end :]
+            edits.append(FieldEdit(name, before, raw))
+        previous = name
+    text = text[: span.value_start] + row + text[span.value_end :]
     return text.encode("latin-1"), Edit(key, tuple(edits))
 
 
 def unsplice(data: bytes, edit: Edit) -> bytes:
     """`data` with `edit` taken back. Raises CannotSplice where a field is no longer what the edit left there."""
     text = data.decode("latin-1")
+    span = _row(text, edit.key)
+    row = text[span.value_start : span.value_end]
     for change in reversed(edit.fields):
-        row = row_members(text, edit.key)
-        index = next((i for i, m in enumerate(row) if m.name == change.name), None)
-        if index is None or text[row[index].value_start : row[index].value_end] != change.after:
+        inner = _fields(row)
+        index = next((i for i, m in enumerate(inner) if m.name == change.name), None)
+        if index is None or row[inner[index].value_start : inner[index].value_end] != change.after:
             raise CannotSplice(f"{change.name} is no longer what the repair wrote")
-        member = row[index]
+        member = inner[index]
         if change.before is not None:
-            text = text[: member.value_start] + change.before + text[member.value_end :]
+            row = row[: member.value_start] + change.before + row[member.value_end :]
         elif index == 0:
-            text = text[: member.name_start] + text[row[1].name_start :]
+            row = row[: member.name_start] + row[inner[1].name_start :]
         else:
-            text = text[: row[index - 1].value_end] + text[member.value_end :]
-    return text.encode("latin-1")
+            row = row[: inner[index - 1].value_end] + row[member.value_end :]
+    return (text[: span.value_start] + row + text[span.value_end :]).encode("latin-1")
+
+
+def _row(text: str, key: str) -> Member:
+    """The row `key`, or CannotSplice: the store does not parse, or the row is absent, or twice there."""
+    try:
+        found = [m for m in document(text) if m.name == key]
+    except NotJson as error:
+        raise CannotSplice(f"the store does not parse: {error}") from None
+    if len(found) != 1:
+        raise CannotSplice("the store names this session twice" if found else "the store has no such session any more")
+    return found[0]
+
+
+def _fields(row: str) -> list[Member]:
+    try:
+        inner = list(members(row, 0))
+    except NotJson as error:
+        raise CannotSplice(f"the row cannot be changed: {error}") from None
+    names = [m.name for m in inner]
+    if len(set(names)) != len(names):
+        raise CannotSplice("the row names a field twice")
+    return inner
 
 
 def _anchor(row: list[Member], name: str, previous: str | None) -> Member:

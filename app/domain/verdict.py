@@ -14,7 +14,7 @@ def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
     if row.problem:
         return Verdict(Code.UNPROVABLE, row.problem)
     if row.status != RUNNING:
-        return Verdict(Code.SETTLED, f"its status is {row.status}" if row.status else "it has no status yet")
+        return Verdict(Code.SETTLED, f"its status is {row.status[:40]}" if row.status else "it has no status yet")
     if row.recovery:
         return Verdict(Code.RECOVERING, f"OpenClaw is on it: {', '.join(row.recovery)}")
     if evidence.children:
@@ -75,6 +75,8 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
 
     window = _window(evidence, end, policy)
     age = (now - end.ts) / 1000
+    if evidence.witnessed:
+        age = min(age, evidence.watched)  # we saw it change: a clock that jumped ahead does not make it older
     due_at = max(end.ts + round(window * 1000), now + round((window - evidence.watched) * 1000))
     by_person_only = row.is_subagent and not policy.settle_subagents
     verdict = Verdict(

@@ -130,7 +130,8 @@ def _add(found: dict[str, StoreTarget], target: StoreTarget) -> None:
 def _real_folders(root: str) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+            names = (e.name for e in entries if e.is_dir(follow_symlinks=False))
+            return sorted(n for n in names if n.isprintable())  # Node cannot open a name that is not Unicode
     except OSError:
         return []
 

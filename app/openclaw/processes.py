@@ -18,6 +18,7 @@ from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, default_state_dir
 from app.openclaw.trails import Place
+from app.openclaw.trajectory import parse_ts
 
 _LIMIT = 64 << 10
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
@@ -63,7 +64,7 @@ def read_transcript_lock(transcript: Place, now: int) -> TranscriptLock | None:
             data, identity = folder.read(f"{transcript.name}.lock", _LIMIT)
     except FileProblem as error:
         return None if error.code == "missing" else TranscriptLock(None, None)
-    pid, ticks = _owner(data, "starttime")
+    pid, ticks, _ = _owner(data, "starttime")
     if pid is None:
         return TranscriptLock(None, False if now - identity.mtime > _STALE_LOCK_MS else None)
     current = start_ticks(pid)
@@ -75,22 +76,23 @@ def read_transcript_lock(transcript: Place, now: int) -> TranscriptLock | None:
 
 
 def find_gateway(state: StateDir, processes: tuple[Process, ...], *, boot_ms: int, hertz: int) -> Gateway:
-    """The gateway of one state dir, from its lock file and from the processes in sight."""
+    """The gateway of one state dir, from its singleton lock and from the processes in sight.
 
-    def started(p: Process) -> int:
-        return boot_ms + p.start_ticks * 1000 // hertz
-
+    "running since" is said only of the process that holds the lock, and means the earliest moment that speaks for it:
+    its start by the kernel, its lock's `createdAt` (which a clock set since does not move), and the start of any other
+    process that may work on this state dir.
+    """
+    if not is_local(state.path):
+        return Gateway("unknown", None, "the state dir is not on a local disk: another machine may run its gateway")
     ours = [p for p in processes if _serves(p, state) is not False]
-    by_lock = {p.pid for p in ours} & set(_lock_pids(state))
-    known = [p for p in ours if p.pid in by_lock or _serves(p, state)]
-    if known:
-        return Gateway("running", min(started(p) for p in ours), f"process {known[0].pid}")
+    locks = [lock for lock in _gateway_locks(state) if lock.pid in {p.pid for p in processes}]
+    if locks:
+        starts = [boot_ms + p.start_ticks * 1000 // hertz for p in processes if p in ours or p.pid == locks[0].pid]
+        return Gateway("running", min([*starts, *(k.created_at for k in locks)]), f"process {locks[0].pid}")
     if ours:
         return Gateway("unknown", None, f"process {ours[0].pid} may be a gateway")
     if not sees_all_processes():
         return Gateway("unknown", None, "the processes of this machine are not all in sight (a container?)")
-    if not is_local(state.path):
-        return Gateway("unknown", None, "the state dir is not on a local disk")
     return Gateway("absent", None, "no OpenClaw process runs on this machine")
 
 
@@ -146,32 +148,39 @@ def _serves(process: Process, state: StateDir) -> bool | None:
     return os.path.realpath(default_state_dir(process.environ)) == os.path.realpath(state.path)
 
 
-def _lock_pids(state: StateDir) -> list[int]:
-    """Pids in the gateway's singleton locks for this configuration, still the process that wrote them (section 1)."""
-    pids = []
+@dataclass(frozen=True, slots=True)
+class _GatewayLock:
+    pid: int
+    created_at: int
+
+
+def _gateway_locks(state: StateDir) -> list[_GatewayLock]:
+    """The gateway's singleton locks for this configuration, of a process that is still the one that wrote them."""
+    locks = []
     digest = hashlib.sha256(state.config_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     for temp in dict.fromkeys((os.environ.get("TMPDIR") or "/tmp", "/tmp")):  # noqa: S108
         try:
             with Folder(os.path.join(temp, f"openclaw-{os.getuid()}")) as folder:
-                data, _ = folder.read(f"gateway.{digest}.lock", _LIMIT)
+                data, identity = folder.read(f"gateway.{digest}.lock", _LIMIT)
         except FileProblem:
             continue
-        pid, ticks = _owner(data, "startTime")
-        if pid is not None and (current := start_ticks(pid)) is not None and ticks in (None, current):
-            pids.append(pid)
-    return pids
+        pid, ticks, created_at = _owner(data, "startTime")
+        if pid is not None and ticks is not None and start_ticks(pid) == ticks:
+            locks.append(_GatewayLock(pid, created_at if created_at is not None else identity.mtime))
+    return locks
 
 
-def _owner(data: bytes, ticks_name: str) -> tuple[int | None, int | None]:
+def _owner(data: bytes, ticks_name: str) -> tuple[int | None, int | None, int | None]:
+    """Pid, start ticks and creation time that a lock file names."""
     try:
         lock = json.loads(data)
     except (ValueError, RecursionError):
-        return None, None
+        return None, None, None
     if not isinstance(lock, dict):
-        return None, None
+        return None, None, None
     pid, ticks = lock.get("pid"), lock.get(ticks_name)
     valid = isinstance(pid, int) and not isinstance(pid, bool) and 0 < pid < 2**31
-    return (pid if valid else None), (ticks if isinstance(ticks, int) else None)
+    return (pid if valid else None), (ticks if isinstance(ticks, int) else None), parse_ts(lock.get("createdAt"))
 
 
 def _read_proc(pid: str, name: str) -> str:

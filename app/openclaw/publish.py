@@ -88,6 +88,8 @@ class Published:
     """Ours is live. `mode` is `exchange`, or `rename` for the weaker way."""
 
     mode: str
+    identity: FileIdentity | None = None
+    """The store as we left it; None when the gateway has written since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +117,29 @@ def sole_writer(folder: Folder, clock: Clock, patience: float) -> Iterator[None]
         fcntl.flock(folder.fd, fcntl.LOCK_UN)
 
 
-def wait_until_quiet(folder: Folder, name: str, clock: Clock, *, quiet: float, patience: float) -> None:
-    """Wait until nobody has written for `quiet` seconds and no gateway write is under way. Raises StoreBusy."""
+def wait_until_quiet(
+    folder: Folder, name: str, clock: Clock, *, quiet: float, patience: float, ours: FileIdentity | None
+) -> None:
+    """Wait until nobody but us has written for `quiet` seconds and no gateway write is under way. Raises StoreBusy."""
     deadline = clock.monotonic() + patience
     while True:
-        if is_quiet(folder, name, clock.now(), quiet):
+        if is_quiet(folder, name, clock.now(), quiet, ours):
             return
         if clock.monotonic() >= deadline:
             raise StoreBusy(f"the gateway has been writing to this store for {patience:g} s without a pause")
         clock.sleep(0.1)
 
 
-def is_quiet(folder: Folder, name: str, now: int, quiet: float) -> bool:
-    """Nobody wrote the store for `quiet` seconds, and no gateway write is under way. Raises FileProblem."""
+def is_quiet(folder: Folder, name: str, now: int, quiet: float, ours: FileIdentity | None) -> bool:
+    """Nobody wrote the store for `quiet` seconds, unless that was us, and no gateway write is under way.
+
+    `ours` is the store as our last repair left it. Raises FileProblem.
+    """
     identity = folder.identity(name)
     if identity is None:
         raise FileProblem("missing", "the store is gone")
-    return now - identity.mtime >= quiet * 1000 and not _gateway_is_writing(folder, now)
+    rested = identity == ours or now - identity.mtime >= quiet * 1000
+    return rested and not _gateway_is_writing(folder, now)
 
 
 def _gateway_is_writing(folder: Folder, now: int) -> bool:
@@ -163,7 +171,7 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
     Raises StoreChanged, NoExchange, WriteFailed (nothing of ours is live), NotDurable (ours is) and VersionsKept.
     """
     temp = f"{OWN_PREFIX}{change.token}.tmp"
-    _write_beside(folder, name, temp, change.new)
+    ours = _write_beside(folder, name, temp, change.new)
     try:
         if folder.identity(name) != change.base.identity:
             raise StoreChanged
@@ -172,13 +180,17 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
         _unlink(folder, temp)
         raise
     if mode == "exchange":
-        displaced, _ = folder.read(temp, _ANY_SIZE)
+        try:
+            displaced, _ = folder.read(temp, _ANY_SIZE)
+        except FileProblem as error:
+            raise VersionsKept(f"the displaced version is in {temp} and cannot be read: {error.detail}") from error
         if displaced != change.base.data:
             _rescue(folder, name, change, temp, displaced)
             return Crossed()
     _make_durable(folder, name)
     _unlink(folder, temp)
-    return Published(mode)
+    live = folder.identity(name)
+    return Published(mode, live if live is not None and live.ino == ours else None)
 
 
 def _exchange_or_rename(folder: Folder, temp: str, name: str, change: Change, *, allow_rename: bool) -> str:
@@ -259,8 +271,8 @@ def exchange(folder: Folder, one: str, other: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _write_beside(folder: Folder, name: str, temp: str, data: bytes) -> None:
-    """A new file `temp` with the group of `name`, on disk. Raises WriteFailed and leaves none behind."""
+def _write_beside(folder: Folder, name: str, temp: str, data: bytes) -> int:
+    """A new file `temp` with the group of `name`, on disk; gives its inode. Raises WriteFailed, leaving none behind."""
     try:
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
     except OSError as error:
@@ -273,6 +285,7 @@ def _write_beside(folder: Folder, name: str, temp: str, data: bytes) -> None:
         while view:
             view = view[os.write(fd, view) :]
         os.fsync(fd)
+        return os.fstat(fd).st_ino
     except OSError as error:
         _unlink(folder, temp)
         if error.errno == errno.ENOENT:
@@ -293,7 +306,8 @@ def _make_durable(folder: Folder, name: str) -> None:
 
 
 def _unlink(folder: Folder, name: str) -> None:
-    with suppress(FileNotFoundError):
+    """Take away a file of ours; one that cannot be taken away now is put away by a later look."""
+    with suppress(OSError):
         os.unlink(name, dir_fd=folder.fd)
 
 

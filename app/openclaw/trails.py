@@ -15,12 +15,6 @@ FAMILY_LOOKED_AT = 8
 _POINTER_LIMIT = 64 << 10
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
-_WORDS = {
-    "symlink": "its trajectory is a symbolic link, which is not followed",
-    "not_a_file": "its trajectory is not a regular file",
-    "no_permission": "its trajectory may not be read by this user",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -42,6 +36,8 @@ class Trails:
     trails: tuple[Trail, ...] = ()
     problem: str | None = None
     transcript: FileIdentity | None = None
+    place: Place | None = None
+    """Where the transcript is, or would be."""
 
 
 class _Lost(Exception):
@@ -62,20 +58,22 @@ class TrailReader:
     def read(self, row: Row, *, sessions: Place, state_dir: str) -> Trails:
         """The trails of `row`, whose store is `sessions`. Never raises for what is on disk."""
         transcript: FileIdentity | None = None
+        here: Place | None = None
         trails: list[Trail] = []
         try:
             for session_id in (row.session_id or "", *reversed(row.family[-FAMILY_LOOKED_AT:])):
                 current = session_id == row.session_id
                 place = transcript_place(session_id, row.session_file if current else None, sessions)
                 if current:
-                    transcript = _identity(place)
+                    here = place
+                    transcript = _identity(place, "transcript")
                 for file in self._candidates(place, session_id, state_dir):
                     trail = self._trail(file, session_id)
                     if trail is not None:
                         trails.append(trail)
         except _Lost as lost:
-            return Trails(problem=str(lost), transcript=transcript)
-        return Trails(tuple(trails), None, transcript)
+            return Trails((), str(lost), transcript, here)
+        return Trails(tuple(trails), None, transcript, here)
 
     def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
         base = transcript.name.removesuffix(".jsonl")
@@ -110,7 +108,7 @@ class TrailReader:
         except FileProblem as error:
             if error.code == "missing":
                 return None
-            raise _Lost(_WORDS.get(error.code, f"its trajectory cannot be read: {error.detail}")) from None
+            raise _Lost(f"its trajectory cannot be used: {error.detail}") from None
         self.bytes_read += tail.bytes_read
         trail = trail_of(place.path, session_id, identity, tail)
         self._known[place.path] = trail
@@ -166,11 +164,11 @@ def _inside(path: str, root: str) -> bool:
     return os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep)
 
 
-def _identity(place: Place) -> FileIdentity | None:
+def _identity(place: Place, what: str = "trajectory") -> FileIdentity | None:
     try:
         with Folder(place.folder, place.root) as folder:
             return folder.identity(place.name)
     except FileProblem as error:
         if error.code == "missing":
             return None
-        raise _Lost(_WORDS.get(error.code, f"its trajectory cannot be read: {error.detail}")) from None
+        raise _Lost(f"its {what} cannot be used: {error.detail}") from None

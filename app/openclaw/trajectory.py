@@ -108,8 +108,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _event(value: dict[str, Any]) -> Event | None:
-    kind, ts = value.get("type"), parse_ts(value.get("ts"))
-    if value.get("traceSchema") != "openclaw-trajectory" or not isinstance(kind, str) or ts is None:
+    kind, ts = _word(value.get("type")), parse_ts(value.get("ts"))
+    if value.get("traceSchema") != "openclaw-trajectory" or kind is None or ts is None:
         return None
     return Event(kind, ts, _word(value.get("runId")), _word(value.get("sessionId")), _word(value.get("sessionKey")))
 

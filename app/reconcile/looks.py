@@ -98,20 +98,23 @@ class Looker:
         now = self._clock.now()
         last = len(attempt.looks) + 1 >= len(AFTER_SECONDS)
         kept = False
+        rescued: list[str] = []
         try:
             with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
                 kept = _put_away(folder, target.name, attempt)
-                rescued = self._bring_back_what_was_lost(folder, target.name, attempt, now)
-                found = self._found(folder, target.name, attempt)
-                if last and not kept:
-                    for name in (held_name(attempt.id), base_name(attempt.id)):
-                        with suppress(FileNotFoundError):
+                for token in _quarantined(folder, attempt):
+                    back, settled = self._bring_back_what_was_lost(folder, target.name, token, now)
+                    rescued += back
+                    if last and settled:
+                        for name in (held_name(token), base_name(token)):
                             os.unlink(name, dir_fd=folder.fd)
+                    kept = kept or (last and not settled)
+                found = self._found(folder, target.name, attempt)
         except FileProblem as error:
-            found, rescued = ("gone" if error.code == "missing" else "unreadable"), ()
+            found = "gone" if error.code == "missing" else "unreadable"
         look: dict[str, Any] = {"at": rfc3339(now), "found": found}
         if rescued:
-            look["brought_back"] = list(rescued)
+            look["brought_back"] = rescued
         outcome, why = _after_a_look(attempt, found)
         if last and kept:
             outcome, why = Outcome.UNKNOWN, f"a version that the gateway wrote is kept in {OWN_PREFIX}{attempt.id}.*"
@@ -137,23 +140,24 @@ class Looker:
             return "as_before"
         return "moved_on"
 
-    def _bring_back_what_was_lost(self, folder: Folder, name: str, attempt: Attempt, now: int) -> tuple[str, ...]:
-        """Keys of rows whose gateway write was lost when our writes crossed, and which now stand again."""
-        if folder.identity(held_name(attempt.id)) is None or folder.identity(base_name(attempt.id)) is None:
-            return ()
-        held, _ = folder.read(held_name(attempt.id), _ANY_SIZE)
-        base, _ = folder.read(base_name(attempt.id), _ANY_SIZE)
+    def _bring_back_what_was_lost(
+        self, folder: Folder, name: str, token: str, now: int
+    ) -> tuple[tuple[str, ...], bool]:
+        """Keys of rows whose gateway write was lost when our writes crossed and which now stand again; and whether
+        nothing of the quarantine `token` is missing from the live store any more.
+        """
+        held, _ = folder.read(held_name(token), _ANY_SIZE)
+        base, _ = folder.read(base_name(token), _ANY_SIZE)
         live = read_for_writing(folder, name, self._limit)
         try:
             missing = lost(base, held, live.data)
             if not missing:
-                return ()
+                return (), True
             merged = merge(base, held, live.data).data
-            change = Change(live, merged, Edit(attempt.session_key, ()), f"{attempt.id}.{now}")
-            done = publish(folder, name, change, allow_rename=False)
+            done = publish(folder, name, Change(live, merged, Edit("", ()), f"{token}.{now}"), allow_rename=False)
         except (NotJson, StoreChanged, NoExchange, WriteFailed, NotDurable, VersionsKept):
-            return ()
-        return missing if isinstance(done, Published) else ()
+            return (), False
+        return (missing, True) if isinstance(done, Published) else ((), False)
 
 
 def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
@@ -178,6 +182,13 @@ def _after_a_crash(found: str, *, kept: bool) -> tuple[Outcome, str]:
         case "unreadable":
             return Outcome.UNKNOWN, "found open at start; the store cannot be read"
     return Outcome.SUPERSEDED, f"found open at start; the row has moved on ({found})"
+
+
+def _quarantined(folder: Folder, attempt: Attempt) -> list[str]:
+    """The tokens of what is held in quarantine for this attempt (more than one when a look crossed as well)."""
+    suffix = held_name("").removeprefix(OWN_PREFIX)
+    held = [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}") and n.endswith(suffix)]
+    return [n.removeprefix(OWN_PREFIX).removesuffix(suffix) for n in sorted(held)]
 
 
 def _put_away(folder: Folder, name: str, attempt: Attempt) -> bool:

@@ -77,6 +77,7 @@ class Reconciler:
         report = self._look(generation)
         if report is None:
             return None
+        self.report = report
         if self.audit_problem is None:
             changed = [self._repeat(attempt) for attempt in overwritten]
             if self.settings.auto_repair:
@@ -205,7 +206,13 @@ class Reconciler:
     def _quiet(self, target: StoreTarget) -> bool:
         try:
             with Folder(target.folder, target.root) as folder:
-                return is_quiet(folder, target.name, self.clock.now(), self.settings.store_quiet_seconds)
+                return is_quiet(
+                    folder,
+                    target.name,
+                    self.clock.now(),
+                    self.settings.store_quiet_seconds,
+                    self.repairer.left.get(target.path),
+                )
         except FileProblem:
             return False
 

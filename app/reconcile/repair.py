@@ -20,7 +20,7 @@ from app.audit.log import AuditLog, new_id
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
-from app.domain.model import FORCEABLE, Code, Row, Settlement
+from app.domain.model import FORCEABLE, Code, FileIdentity, Row, Settlement
 from app.domain.settlement import settle
 from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, unsplice
 from app.openclaw.folder import FileProblem, Folder
@@ -108,6 +108,8 @@ class Repairer:
         self._clock = clock
         self._audit = audit
         self._scanner = scanner
+        self.left: dict[str, FileIdentity] = {}
+        """Every store that we wrote, as we left it: our own write is no reason to wait."""
 
     def settle(self, finding: Finding, ask: Ask) -> Attempt:
         """Settle one session; a dry run gives the attempt as it would be, without an id in the audit.
@@ -116,7 +118,7 @@ class Repairer:
         failure is the outcome of the attempt.
         """
         with ExitStack() as stack:
-            folder = self._enter(stack, finding.target)
+            folder = self._enter(stack, finding.target, ask.trigger)
             now_found = self._look(folder, finding)
             settlement = self._agree(now_found, finding, ask)
             attempt = self._intent(now_found, settlement, ask)
@@ -145,7 +147,7 @@ class Repairer:
         target = target_of(repair)
         edit = edit_of(repair)
         with ExitStack() as stack:
-            folder = self._enter(stack, target)
+            folder = self._enter(stack, target, ask.trigger)
             self._as_we_left_it(_row_in(folder, target, repair.session_key, self._settings.store_max_bytes), repair)
             attempt = replace(
                 _blank(repair, new_id(self._clock.now()), self._clock.now(), ask),
@@ -168,12 +170,17 @@ class Repairer:
 
             return self._carry_out(folder, target, attempt, rewrite)
 
-    def _enter(self, stack: ExitStack, target: StoreTarget) -> Folder:
+    def _patience(self, trigger: str) -> float:
+        """A person waits for the store; the scheduler has other stores to look at and comes again."""
+        settings = self._settings
+        return settings.store_quiet_seconds if trigger == "scheduler" else settings.store_patience_seconds
+
+    def _enter(self, stack: ExitStack, target: StoreTarget, trigger: str) -> Folder:
         try:
             folder = stack.enter_context(Folder(target.folder, target.root))
         except FileProblem as error:
             raise StoreUnfit(f"the store's folder: {error.detail}") from None
-        stack.enter_context(sole_writer(folder, self._clock, self._settings.store_patience_seconds))
+        stack.enter_context(sole_writer(folder, self._clock, self._patience(trigger)))
         return folder
 
     def _look(self, folder: Folder, finding: Finding) -> Finding | None:
@@ -245,7 +252,8 @@ class Repairer:
                     target.name,
                     self._clock,
                     quiet=self._settings.store_quiet_seconds,
-                    patience=self._settings.store_patience_seconds,
+                    patience=self._patience(attempt.trigger),
+                    ours=self.left.get(target.path),
                 )
                 base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
                 plan = rewrite(base)
@@ -265,6 +273,8 @@ class Repairer:
                     continue
                 if isinstance(done, Published):
                     mode = done.mode
+                    if done.identity is not None:
+                        self.left[target.path] = done.identity
                     break
                 crossings += 1
             else:

@@ -16,7 +16,7 @@ from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, find_stores, state_dir_of
 from app.openclaw.processes import read_transcript_lock, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
-from app.openclaw.trails import Place, TrailReader, transcript_place
+from app.openclaw.trails import Place, TrailReader
 from app.reconcile.report import Finding, Problem, StoreState
 from app.settings import Settings
 
@@ -40,6 +40,7 @@ class _Known:
 class _Watch:
     fingerprint: tuple[object, ...]
     since: float
+    witnessed: bool
 
 
 @dataclass(slots=True)
@@ -194,10 +195,7 @@ class Scanner:
             return Finding(target, evidence, judge(evidence, self._policy, now))
         sessions = Place(target.root, target.folder, target.name)
         trails = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
-        lock = None
-        if trails.transcript is not None and row.session_id:
-            transcript = transcript_place(row.session_id, row.session_file, sessions)
-            lock = read_transcript_lock(transcript, now)
+        lock = read_transcript_lock(trails.place, now) if trails.place else None
         evidence = Evidence(
             row=row,
             trails=trails.trails,
@@ -207,16 +205,17 @@ class Scanner:
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
             gateway=self._gateway(target.state_dir),
         )
-        evidence = replace(evidence, watched=self._watch(target, evidence))
+        watch = self._watch(target, evidence)
+        evidence = replace(evidence, watched=self._clock.monotonic() - watch.since, witnessed=watch.witnessed)
         return Finding(target, evidence, judge(evidence, self._policy, now))
 
-    def _watch(self, target: StoreTarget, evidence: Evidence) -> float:
-        """Seconds for which this session has looked the same to us, by our monotonic clock."""
+    def _watch(self, target: StoreTarget, evidence: Evidence) -> _Watch:
+        """Since when this session has looked the same to us."""
         name, now = (target.path, evidence.row.key), self._clock.monotonic()
         known = self._watched.get(name)
         if known is None or known.fingerprint != evidence.fingerprint:
-            known = self._watched[name] = _Watch(evidence.fingerprint, now)
-        return now - known.since
+            known = self._watched[name] = _Watch(evidence.fingerprint, now, witnessed=known is not None)
+        return known
 
     def _gateway(self, state_dir: str) -> Gateway:
         """The gateway of a state dir, looked for once a pass."""
