@@ -15,6 +15,7 @@ from typing import Any
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt
+from app.clock import Clock
 from app.demo import copy_shifted
 from app.domain.model import Gateway
 from app.reconcile.reconciler import Reconciler
@@ -165,12 +166,12 @@ class World:
         }
         return Settings(**{**values, **over})
 
-    def reconciler(self, **over: Any) -> Reconciler:
+    def reconciler(self, clock: Clock | None = None, **over: Any) -> Reconciler:
         """A Clawmend that begins now: nothing watched yet. Several may stand on one world."""
         settings = self.settings(**over)
         audit = AuditLog(settings.database_url)
         audit.migrate()
-        made = Reconciler(settings, self.clock, audit, self.env, lambda _: self.gateway)
+        made = Reconciler(settings, clock or self.clock, audit, self.env, lambda _: self.gateway)
         self._open.append(made)
         return made
 

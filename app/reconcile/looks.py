@@ -45,7 +45,7 @@ _ANY_SIZE = 1 << 40
 
 
 class Looker:
-    """Takes the later looks. `take_due` gives the attempts that were found overwritten: they want repeating."""
+    """Takes the later looks. `take_due` gives the repairs that were found overwritten: they want repeating."""
 
     def __init__(self, clock: Clock, audit: AuditLog, store_max_bytes: int) -> None:
         self._clock = clock
@@ -65,7 +65,7 @@ class Looker:
             if now < self.next_due(attempt) and not turned_back:
                 continue
             with suppress(StoreBusy):
-                if self._look(attempt) == Outcome.OVERWRITTEN:
+                if self._look(attempt) == Outcome.OVERWRITTEN and attempt.kind == "settle":
                     overwritten.append(attempt)
         return overwritten
 
@@ -109,7 +109,9 @@ class Looker:
                         for name in (held_name(token), base_name(token)):
                             os.unlink(name, dir_fd=folder.fd)
                     kept = kept or (last and not settled)
-                found = self._found(folder, target.name, attempt)
+                newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
+                changed_again = newest is not None and newest.id > attempt.id
+                found = "changed_again" if changed_again else self._found(folder, target.name, attempt)
         except FileProblem as error:
             found = "gone" if error.code == "missing" else "unreadable"
         look: dict[str, Any] = {"at": rfc3339(now), "found": found}
@@ -166,8 +168,8 @@ def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
         return Outcome.APPLIED, "found on disk as it was to be written"
     if found == "as_before" and outcome == Outcome.UNKNOWN:
         return Outcome.REFUSED, f"the disk shows that nothing was written ({why})"
-    if found == "as_before" and outcome == Outcome.APPLIED and attempt.kind == "settle":
-        return Outcome.OVERWRITTEN, "a gateway write that began before ours has put the old row back"
+    if found == "as_before" and outcome == Outcome.APPLIED:
+        return Outcome.OVERWRITTEN, "a gateway write that began before ours has put the row back"
     return outcome, why
 
 
