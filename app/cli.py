@@ -125,7 +125,7 @@ def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.reconcile.repair import Ask, NotStuck, StoreUnfit
 
     finding = _only_one(_look(settings), arguments.id)
-    ask = Ask("cli", _user(), arguments.reason, not arguments.apply, arguments.force is not None, arguments.force)
+    ask = Ask("cli", _user(), _reason(arguments), not arguments.apply, arguments.force is not None, arguments.force)
     try:
         attempt = build_reconciler(settings).repairer.settle(finding, ask)
     except NotStuck as error:
@@ -153,7 +153,7 @@ def _undo(arguments: argparse.Namespace, settings: Settings) -> int:
         repair = reconciler.audit.get(arguments.id)
         if repair is None:
             raise _Cannot(f"no repair has the id {arguments.id}; `clawmend audit` lists them")
-        attempt = reconciler.repairer.undo(repair, Ask("cli", _user(), arguments.reason))
+        attempt = reconciler.repairer.undo(repair, Ask("cli", _user(), _reason(arguments)))
     except (CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable, CannotStart) as error:
         raise _Cannot(str(error)) from None
     if attempt.outcome != "applied":
@@ -249,6 +249,11 @@ def _change(attempt: Attempt) -> str:
     before, after = attempt.before, attempt.after
     changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if before.get(name) != after[name]]
     return ", ".join(changed) or "nothing changes"
+
+
+def _reason(arguments: argparse.Namespace) -> str:
+    """The reason as Unicode, whatever bytes the terminal sent."""
+    return str(arguments.reason).encode("utf-8", "replace").decode("utf-8")
 
 
 def _user() -> str:

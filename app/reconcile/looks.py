@@ -86,8 +86,8 @@ class Looker:
                     outcome, why = _after_a_crash(self._found(folder, target.name, current), kept=kept)
             except StoreBusy:
                 continue
-            except FileProblem as error:
-                outcome, why = Outcome.UNKNOWN, f"found open at start; the store's folder: {error.detail}"
+            except (FileProblem, OSError) as error:
+                outcome, why = Outcome.UNKNOWN, f"found open at start; the store's folder: {error}"
             self._audit.change(attempt.id, outcome=outcome, outcome_reason=why, decided_at=self._clock.now())
             resolved += 1
         return resolved
@@ -112,8 +112,8 @@ class Looker:
                 newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
                 changed_again = newest is not None and newest.id > attempt.id
                 found = "changed_again" if changed_again else self._found(folder, target.name, attempt)
-        except FileProblem as error:
-            found = "gone" if error.code == "missing" else "unreadable"
+        except (FileProblem, OSError) as error:
+            found = "gone" if getattr(error, "code", "") == "missing" else "unreadable"
         look: dict[str, Any] = {"at": rfc3339(now), "found": found}
         if rescued:
             look["brought_back"] = rescued
@@ -199,8 +199,9 @@ def _put_away(folder: Folder, name: str, attempt: Attempt) -> bool:
     for ours in sorted(n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}") and n.endswith(".tmp")):
         digest = _sha256(folder, ours)
         if digest not in (attempt.new_sha256, attempt.base_sha256) and _sha256(folder, name) == attempt.new_sha256:
-            exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
-            digest = _sha256(folder, ours)
+            with suppress(OSError):
+                exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
+                digest = _sha256(folder, ours)
         if digest in (attempt.new_sha256, attempt.base_sha256) or _unfinished(folder, ours):
             os.fsync(folder.fd)
             os.unlink(ours, dir_fd=folder.fd)

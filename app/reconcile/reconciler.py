@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -60,6 +61,10 @@ class Reconciler:
         self.repairer = Repairer(settings, clock, audit, lambda: self.scanner)
         self.report = Report()
         self.repaired_total = 0
+        self.wake_at: int | None = None
+        """When (epoch ms) the next thing falls due that a pass would do."""
+        self.folders: frozenset[str] = frozenset()
+        """Folders in which a change is worth a pass."""
         self.audit_problem: str | None = None
         self.reading: tuple[str, float] | None = None
         """The store that the pass is at, and since when by the monotonic clock."""
@@ -86,6 +91,8 @@ class Reconciler:
                 report = self._look(generation)
         if report is not None:
             self.report = report
+            self.wake_at = self._next_due()
+            self.folders = self._folders()
         return report
 
     def abandon(self) -> str | None:
@@ -100,8 +107,7 @@ class Reconciler:
         logger.error("reading a store does not come back; it is left out: %s", reading[0])
         return reading[0]
 
-    def next_due(self) -> int | None:
-        """When (epoch ms) something falls due that a pass would do; None when nothing does."""
+    def _next_due(self) -> int | None:
         now = self.clock.now()
         moments = [f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and f.held_by is None]
         if self.audit_problem is None:
@@ -112,6 +118,11 @@ class Reconciler:
         moments += [p.until_wall for p in self._put_off.values()]
         later = [m for m in moments if m > now]
         return min(later, default=None)
+
+    def _folders(self) -> frozenset[str]:
+        wanted = {s.target.folder for s in self.report.stores}
+        wanted |= {os.path.join(state.path, "agents") for state in self.scanner.state_dirs}
+        return frozenset(folder for folder in wanted if os.path.isdir(folder))
 
     @property
     def failing(self) -> int:

@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from watchfiles import Change, awatch
@@ -42,6 +41,7 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._last_cost = 0.0
         self._passes = 0
+        self._pass: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._scheduler.add_job(
@@ -65,6 +65,8 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._pass is not None and not self._pass.done():
+            await asyncio.wait({self._pass}, timeout=_LAST_PASS_PATIENCE)
 
     async def want_pass(self) -> None:
         """Ask for a pass; asking again before it begins changes nothing. Runs on the event loop."""
@@ -72,7 +74,8 @@ class Service:
 
     async def next_pass(self, patience: float = 5.0) -> None:
         """Wait until a pass that begins after this call has finished, or `patience` seconds."""
-        goal = self._passes + (1 if not self._running else 2)
+        under_way = self._pass is not None and not self._pass.done()
+        goal = self._passes + (2 if under_way else 1)
         self._wanted.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(patience), self._finished:
@@ -82,18 +85,13 @@ class Service:
     def seconds_since_pass(self) -> float:
         return time.monotonic() - (self.last_pass_at if self.last_pass_at is not None else self.started_at)
 
-    _running = False
-
     async def _serve_wishes(self) -> None:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             began = time.monotonic()
-            self._running = True
-            try:
-                await asyncio.shield(self._one_pass())
-            finally:
-                self._running = False
+            self._pass = asyncio.create_task(self._one_pass())
+            await asyncio.shield(self._pass)
             self._last_cost = time.monotonic() - began
             self._wake_when_due()
             self._watch_folders()
@@ -124,7 +122,7 @@ class Service:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        due = self.reconciler.next_due()
+        due = self.reconciler.wake_at
         if due is not None:
             delay = (due - self.reconciler.clock.now()) / 1000
             if delay < self._interval:
@@ -135,10 +133,7 @@ class Service:
         """Keep the watcher on the folders that are there now."""
         if not self.reconciler.settings.watch_files:
             return
-        report = self.reconciler.report
-        folders = {s.target.folder for s in report.stores} | {f"{s.target.state_dir}/agents" for s in report.stores}
-        folders |= {f"{state.path}/agents" for state in self.reconciler.scanner.state_dirs}
-        there = frozenset(f for f in folders if Path(f).is_dir())
+        there = self.reconciler.folders
         if there == self._watched and self._watcher is not None and not self._watcher.done():
             return
         if self._watcher is not None:

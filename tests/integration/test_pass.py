@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_session_that_keeps_failing_is_put_off_for_ever_longer_and_loudly(
     run_for(reconciler, world.clock, 1_000)
 
     opened = [a.opened_at for a in attempts(reconciler)]
-    gaps = [round((b - a) / 1000) for a, b in zip(opened, opened[1:], strict=False)]
+    gaps = [round((b - a) / 1000) for a, b in pairwise(opened)]
     assert gaps == [30, 60, 120, 240]
     assert {a.outcome for a in attempts(reconciler)} == {"refused"}
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
