@@ -19,7 +19,6 @@ from app.reconcile.report import Finding
 from app.reconcile.service import Service
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
-_views = Views()
 
 
 class RepairRequest(BaseModel):
@@ -42,14 +41,16 @@ async def stuck(request: Request, include: Annotated[str, Query(max_length=200)]
         raise Problem("invalid", f"include takes {', '.join(STUCK_EXTRAS)}; not {', '.join(sorted(unknown))[:100]}")
     reconciler: Reconciler = request.app.state.reconciler
     extras = tuple(c for c in STUCK_EXTRAS if c in words)
-    return _json(_views.stuck(reconciler.report, reconciler.settings.policy, extras))
+    views: Views = request.app.state.views
+    return _json(await run_in_threadpool(views.stuck, reconciler.report, reconciler.settings.policy, extras))
 
 
 @router.get("")
 async def sessions(request: Request) -> Response:
     """Every row with its verdict, and every store that cannot be judged."""
     reconciler: Reconciler = request.app.state.reconciler
-    return _json(_views.all(reconciler.report, reconciler.settings.policy))
+    views: Views = request.app.state.views
+    return _json(await run_in_threadpool(views.all, reconciler.report, reconciler.settings.policy))
 
 
 @router.get("/{name:path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -99,9 +101,10 @@ def describe_problems(report: Report) -> list[dict[str, Any]]:
 
 
 class Views:
-    """The lists of one report, serialised once."""
+    """The lists of one report, serialised once. Any number of threads."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._number = -1
         self._made: dict[str, bytes] = {}
 
@@ -116,12 +119,13 @@ class Views:
 
         return self._once(report, "all", make)
 
-    def _once(self, report: Report, name: str, make: Any) -> bytes:
-        if self._number != report.number:
-            self._number, self._made = report.number, {}
-        if name not in self._made:
-            self._made[name] = orjson.dumps(make())
-        return self._made[name]
+    def _once(self, report: Report, name: str, make: Callable[[], dict[str, Any]]) -> bytes:
+        with self._lock:
+            if self._number != report.number:
+                self._number, self._made = report.number, {}
+            if name not in self._made:
+                self._made[name] = orjson.dumps(make())
+            return self._made[name]
 
 
 def _listing(report: Report, found: list[Finding], policy: Policy, *, evidence: bool) -> dict[str, Any]:
