@@ -55,6 +55,8 @@ class Settings(BaseSettings):
         """A list of folders, parted by `:` or `,`; one folder whose name has such a sign in it is taken whole."""
         if not isinstance(value, str):
             return value
+        if not value.isprintable():
+            raise ValueError("a folder's name must be Unicode, without control characters")
         if Path(value).expanduser().is_dir():
             return (value,)
         return tuple(part.strip() for part in value.replace(",", os.pathsep).split(os.pathsep) if part.strip())
@@ -67,8 +69,8 @@ class Settings(BaseSettings):
     @field_validator("api_token")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError("a token has at least 16 characters")
+        if value is not None and (len(word := value.get_secret_value()) < 16 or not word.isascii() or " " in word):
+            raise ValueError("a token has at least 16 ASCII characters and no space")
         return value
 
     @field_validator("database_url")
@@ -115,8 +117,11 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = f"{PREFIX}{'_'.join(str(p) for p in first['loc'][:1])}".upper() if first["loc"] else ""
         word = first["msg"].removeprefix("Value error, ")
-        given = f" (it is {first['input']!r})" if name and name != "CLAWMEND_API_TOKEN" else ""
+        secret = name in ("CLAWMEND_API_TOKEN", "CLAWMEND_DATABASE_URL")
+        given = f" (it is {str(first['input'])[:80]!r})" if name and not secret else ""
         raise SettingsError(f"{name}: {word}{given}" if name else word) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the file .env is not UTF-8: {error.reason}") from None
 
 
 def unknown_settings(env: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,8 @@ router = APIRouter(tags=["health"])
 _NO_STORE = {"cache-control": "no-store"}
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
+@router.head("/health", include_in_schema=False)
+@router.get("/health")
 async def health(request: Request) -> Response:
     """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job)."""
     service: Service = request.app.state.service
@@ -39,13 +40,15 @@ async def health(request: Request) -> Response:
     )
 
 
-@router.api_route("/livez", methods=["GET", "HEAD"])
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez")
 async def livez() -> Response:
     """The process answers."""
     return Response(b'{"status":"pass"}', media_type="application/json", headers=_NO_STORE)
 
 
-@router.api_route("/readyz", methods=["GET", "HEAD"])
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """Able to work: a pass has been run, not too long ago, and the audit database answers."""
     service: Service = request.app.state.service

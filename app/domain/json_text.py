@@ -37,6 +37,13 @@ def _refuse_constant(word: str) -> None:
     raise NotJson(f"{word} is not JSON")
 
 
+def _any_length(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INT else float(digits)
+
+
+_LONGEST_INT = 400
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_any_length, strict=True)
+_SCAN_ANY_LENGTH = _DECODER.scan_once  # type: ignore[attr-defined]
 _SCAN = json.JSONDecoder(parse_constant=_refuse_constant, strict=True).scan_once  # type: ignore[attr-defined]
 
 
@@ -83,7 +90,7 @@ def _member(text: str, at: int) -> Member:
         if text[colon : colon + 1] != ":":
             raise NotJson(f"a colon is missing at byte {colon}")
         value_start = _skip(text, colon + 1)
-        value, value_end = _SCAN(text, value_start)
+        value, value_end = _scan(text, value_start)
     except NotJson:
         raise
     except StopIteration:
@@ -96,6 +103,16 @@ def _member(text: str, at: int) -> Member:
     return Member(name, at, name_end, value_start, value_end, value)
 
 
+def _scan(text: str, at: int) -> tuple[Any, int]:
+    try:
+        found: tuple[Any, int] = _SCAN(text, at)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # more digits than Python makes an int of; JSON.parse takes them
+        found = _SCAN_ANY_LENGTH(text, at)
+    return found
+
+
 def text_of(text: str, start: int, end: int) -> Any:
     """The value of a token, its strings decoded as the UTF-8 that they are."""
-    return json.loads(text[start:end].encode("latin-1").decode("utf-8"))
+    return _DECODER.decode(text[start:end].encode("latin-1").decode("utf-8"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.json_text import Member, NotJson, document
+from app.domain.model import SETTLED_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,24 @@ def merge(base: bytes, into: bytes, newer: bytes) -> Merged:
 
 
 def lost(base: bytes, held: bytes, live: bytes) -> tuple[str, ...]:
-    """Keys of the rows that `held` changed of `base` and that stand in `live` as they stood in `base`."""
+    """Keys of the rows whose write in `held` is missing from `live`, both having begun with `base`.
+
+    It is missing where the whole row stands as in `base`; and where its lifecycle does, though `held` changed it, since
+    a later turn would have changed `startedAt` as well.
+    """
     old, new, now = (_texts(d.decode("latin-1")) for d in (base, held, live))
     changed = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    return tuple(k for k in changed if now.get(k) == old.get(k))
+    return tuple(k for k in changed if now.get(k) == old.get(k) or _set_back(old.get(k), new.get(k), now.get(k)))
+
+
+_LIFECYCLE = ("sessionId", "startedAt", *SETTLED_FIELDS)
+
+
+def _set_back(old: str | None, new: str | None, now: str | None) -> bool:
+    if old is None or new is None or now is None or not all(t.startswith("{") for t in (old, new, now)):
+        return False
+    before, held, live = ([fields.get(n) for n in _LIFECYCLE] for fields in map(_texts, (old, new, now)))
+    return live == before != held
 
 
 def _texts(text: str) -> dict[str, str]:
@@ -48,9 +63,9 @@ def _merge_objects(base: str, into: str, newer: str, *, deep: bool) -> tuple[str
             continue
         value = new.get(key)
         if mine.get(key) != old.get(key):
-            if value is None or key not in mine:
-                continue  # one side removed what the other changed: what is there stays
-            both = (old.get(key, "{}"), mine[key], value)
+            if deep and (value is None or key not in mine):
+                continue  # one side removed the row that the other changed: what is there stays
+            both = (old.get(key, "{}"), mine.get(key, ""), value or "")
             if deep and all(t.startswith("{") for t in both):
                 value, inner = _merge_objects(*both, deep=False)
                 conflicts += [key] if inner else []

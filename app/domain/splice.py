@@ -79,6 +79,8 @@ def unsplice(data: bytes, edit: Edit) -> bytes:
         member = inner[index]
         if change.before is not None:
             row = row[: member.value_start] + change.before + row[member.value_end :]
+        elif index == 0 and len(inner) == 1:
+            raise CannotSplice("nothing else is left in the row")
         elif index == 0:
             row = row[: member.name_start] + row[inner[1].name_start :]
         else:

@@ -39,7 +39,7 @@ def _judge_trails(evidence: Evidence, policy: Policy, now: int) -> Verdict:
             if now - trail.identity.mtime < policy.torn_patience * 1000:
                 return Verdict(Code.WORKING, "its trajectory is being written at this moment")
             return Verdict(Code.UNPROVABLE, "its trajectory stops in the middle of a line")
-        if trail.last and _in_future(trail.last.ts, policy, now):
+        if any(_in_future(event.ts, policy, now) for event in trail.events):
             return Verdict(Code.UNPROVABLE, "the trajectory carries a time in the future: a clock is wrong")
 
     spoken = [t for t in evidence.trails if t.last]
@@ -57,14 +57,14 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
     for other in evidence.trails:
         if other is not latest and other.last and other.end is None and other.last.ts >= started_at:
             return _no_end(evidence, other, policy, now, "another trajectory of this conversation is still open")
+    if end.ts < started_at:
+        return _no_end(evidence, latest, policy, now, "a turn began after the last end")
     if end.session_id not in (row.session_id, *row.family):
         return Verdict(Code.UNPROVABLE, "the last end in its trajectory belongs to another sessionId")
     if end.session_id != row.session_id and end.session_key is None:
         return Verdict(Code.UNPROVABLE, "the end stands in an earlier trajectory and names no session key")
     if end.session_key is not None and end.session_key.lower() != row.key.lower():
         return Verdict(Code.UNPROVABLE, "the last end in its trajectory belongs to another row with this sessionId")
-    if end.ts < started_at:
-        return _no_end(evidence, latest, policy, now, "a turn began after the last end")
     if latest.full:
         return Verdict(Code.UNPROVABLE, "the trajectory is full: events after its last end may have been dropped")
     if end.yielded:

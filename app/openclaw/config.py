@@ -1,6 +1,6 @@
 """OpenClaw's configuration file, as far as it says where sessions are (spec 2026.5.18, section 1).
 
-JSON5 with `$include` (below the file's own folder, ten deep) and `${VAR}` in strings.
+JSON5 with `$include` (below the file's own folder, ten deep) and `${VAR}`, from the environment or its own `env`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def read_config(path: str, env: Mapping[str, str]) -> SessionConfig:
     if not isinstance(config, dict):
         raise ConfigProblem(f"{path} is not an object")
     store = _table(config, "session").get("store")
+    block = _table(config, "env")
+    own = {k: v for k, v in {**block, **_table(block, "vars")}.items() if isinstance(v, str) and v.strip()}
+    env = {**own, **{k: v for k, v in env.items() if v}}
     return SessionConfig(
         store=_substitute(store.strip(), env) if isinstance(store, str) and store.strip() else None,
         agent_ids=_agent_ids(config),
@@ -73,16 +76,18 @@ def _load(path: str, top: str, depth: int) -> Any:
     if depth > _DEEPEST:
         raise ConfigProblem(f"{path}: included more than {_DEEPEST} deep")
     try:
-        with Folder(os.path.dirname(path) or ".") as folder:
-            raw, _ = folder.read(os.path.basename(path), _LIMIT)
+        real = os.path.realpath(path)  # OpenClaw follows a link here, and so do those who keep their files elsewhere
+        with Folder(os.path.dirname(real)) as folder:
+            raw, _ = folder.read(os.path.basename(real), _LIMIT)
     except FileProblem as error:
         if error.code == "missing" and depth == 0:
             raise FileNotFoundError(path) from None
         raise ConfigProblem(f"{path}: {error.detail}") from None
     try:
         return _include(pyjson5.decode(raw.decode("utf-8")), path, top, depth)
-    except (ValueError, RecursionError) as error:
-        raise ConfigProblem(f"{path} is not JSON5: {str(error)[:120]}") from None
+    except (pyjson5.Json5Exception, ValueError, RecursionError) as error:
+        said = error.args[0] if error.args else error
+        raise ConfigProblem(f"{path} is not JSON5: {str(said)[:120]}") from None
 
 
 def _include(value: Any, path: str, top: str, depth: int) -> Any:

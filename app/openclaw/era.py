@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from urllib.parse import quote
 
@@ -29,12 +30,14 @@ class EraReader:
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[FileIdentity | None, ...], bool]] = {}
 
-    def in_sqlite(self, store_folder: str) -> bool:
-        """Whether the agent whose `sessions` folder this is keeps its rows in a database.
+    def in_sqlite(self, agent_folders: Iterable[str]) -> bool:
+        """Whether one of these agents (folders `agents/<id>`) keeps its rows in a database.
 
         Raises FileProblem when a database is there that cannot be read: then nobody knows.
         """
-        path = os.path.join(os.path.dirname(store_folder), "agent")
+        return any(self._one(os.path.join(folder, "agent")) for folder in dict.fromkeys(agent_folders))
+
+    def _one(self, path: str) -> bool:
         try:
             folder = Folder(path)
         except FileProblem as error:

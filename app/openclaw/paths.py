@@ -64,14 +64,24 @@ def default_state_dir(env: Mapping[str, str]) -> str:
 
 
 def state_dir_of(path: str, env: Mapping[str, str]) -> StateDir:
-    """`path` with its configuration file: OPENCLAW_CONFIG_PATH speaks for OpenClaw's own default only."""
-    path = os.path.abspath(expand_home(path, home_dir(env)))
-    given = _set(env.get("OPENCLAW_CONFIG_PATH"))
-    if given and path == default_state_dir(env):
-        return StateDir(path, os.path.abspath(expand_home(given, home_dir(env))))
-    for name in ("openclaw.json", "clawdbot.json"):
-        if os.path.exists(os.path.join(path, name)):
-            return StateDir(path, os.path.join(path, name))
+    """`path` with its configuration file (paths-Cnwfh6dH.js, resolveConfigPath).
+
+    OPENCLAW_CONFIG_PATH speaks for OpenClaw's own default only. Where none names the state dir, the legacy folder's
+    configuration is used if the newer folder has none.
+    """
+    home = home_dir(env)
+    path = os.path.abspath(expand_home(path, home))
+    folders = [path]
+    if path == default_state_dir(env):
+        given = _set(env.get("OPENCLAW_CONFIG_PATH"))
+        if given:
+            return StateDir(path, os.path.abspath(expand_home(given, home)))
+        if path in (os.path.join(home, ".openclaw"), os.path.join(home, ".clawdbot")):
+            folders = [os.path.join(home, ".openclaw"), os.path.join(home, ".clawdbot")]
+    for folder in folders:
+        for name in ("openclaw.json", "clawdbot.json"):
+            if os.path.exists(os.path.join(folder, name)):
+                return StateDir(path, os.path.join(folder, name))
     return StateDir(path, os.path.join(path, "openclaw.json"))
 
 
@@ -124,6 +134,8 @@ def _target(state: StateDir, agent: str, path: str) -> StoreTarget:
 
 
 def _add(found: dict[str, StoreTarget], target: StoreTarget) -> None:
+    if agents_root(target.path) is not None and os.path.islink(os.path.dirname(target.folder)):
+        return  # OpenClaw skips an agent's folder that is a link
     found.setdefault(os.path.realpath(target.path), target)
 
 

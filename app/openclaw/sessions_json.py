@@ -11,6 +11,7 @@ from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
 _CHUNK = 1 << 20
+_RECOVERY = ("subagentRecovery", "mainRestartRecovery", "pendingFinalDelivery", "pendingDeliveryNotice")
 
 
 class StoreProblem(Exception):
@@ -59,7 +60,7 @@ def _checked_text(data: bytes) -> str:
 
 def _row(text: str, member: Member) -> Row:
     key, value = member.name, member.value
-    shown = key.encode("utf-8", "replace").decode("utf-8")
+    shown = _clean(key)
     if shown != key:
         return Row(shown, problem="its session key is not valid Unicode")
     if not isinstance(value, dict):
@@ -98,13 +99,10 @@ def _problem(text: str, member: Member, *, valid: bool) -> str | None:
 
 def _recovery(value: dict[str, Any]) -> tuple[str, ...]:
     """Fields by which OpenClaw marks a row that its own restart recovery, or a delivery, still owns (section 7)."""
-    names = [n for n in value if n.startswith("restartRecovery") and value[n]]
+    names = [_clean(n) for n in value if n.startswith("restartRecovery") and value[n]]
     if value.get("abortedLastRun") is True:
         names.append("abortedLastRun")
-    if value.get("subagentRecovery"):
-        names.append("subagentRecovery")
-    if value.get("pendingFinalDelivery"):
-        names.append("pendingFinalDelivery")
+    names += [n for n in _RECOVERY if value.get(n)]
     return tuple(names)
 
 
@@ -125,10 +123,13 @@ def _flag(value: dict[str, Any], name: str) -> bool | None:
 
 def _word(value: dict[str, Any], name: str) -> str | None:
     word = value.get(name)
-    if not isinstance(word, str):
-        return None
+    return _clean(word) if isinstance(word, str) else None
+
+
+def _clean(word: str) -> str:
+    """Without the lone surrogates that no UTF-8 can carry on."""
     return word.encode("utf-8", "replace").decode("utf-8")
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+    return tuple(_clean(v) for v in value if isinstance(v, str)) if isinstance(value, list) else ()

@@ -16,8 +16,8 @@ from app.domain.model import End, Event, FileIdentity, Trail
 FIRST_BLOCK = 4 << 10
 LONGEST_LINE = 1 << 20
 """OpenClaw cuts an event at 256 KiB; a line of four times that is not one of its own."""
-CAPS = (10 << 20, 50 << 20)
-"""Where recorders stop: the embedded runtime's cap, and the Codex harness's."""
+CAP = 10 << 20
+"""Where the embedded runtime's recorder stops (the Codex harness goes on to 50 MiB, but not for other attempts)."""
 ROOM = 16 << 10
 """A line that opens an attempt is far smaller than this: where so much room is left, none was dropped."""
 KEPT_EVENTS = 8
@@ -47,18 +47,19 @@ class Tail:
 
 def read_tail(fd: int, size: int) -> Tail:
     """Read backwards from `size` in growing blocks until one complete line is in hand."""
-    block = min(FIRST_BLOCK, size)
+    block, spent = min(FIRST_BLOCK, size), 0
     while True:
         data = os.pread(fd, block, size - block)
+        spent += len(data)
         torn = bool(data) and not data.endswith(b"\n")
         whole = block >= size
         pieces = data.split(b"\n")
         complete = pieces[:-1] if whole else pieces[1:-1]
         lines = tuple(line for line in complete if line.strip())
         if lines or whole:
-            return Tail(lines[-KEPT_EVENTS:], torn, block)
+            return Tail(lines[-KEPT_EVENTS:], torn, spent)
         if block >= LONGEST_LINE:
-            return Tail((), torn, block, too_long=True)
+            return Tail((), torn, spent, too_long=True)
         block = min(block * 4, size)
 
 
@@ -93,7 +94,7 @@ def _is_full(size: int, last: dict[str, Any]) -> bool:
     source_seq, seq = last.get("sourceSeq"), last.get("seq")
     if isinstance(source_seq, int) and isinstance(seq, int) and source_seq > seq:
         return False
-    return CAPS[0] - ROOM <= size <= CAPS[0] or size >= CAPS[1] - ROOM
+    return size >= CAP - ROOM
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -109,7 +110,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _event(value: dict[str, Any]) -> Event | None:
     kind, ts = _word(value.get("type")), parse_ts(value.get("ts"))
-    if value.get("traceSchema") != "openclaw-trajectory" or kind is None or ts is None:
+    if (value.get("traceSchema"), value.get("schemaVersion")) != ("openclaw-trajectory", 1) or not kind or ts is None:
         return None
     return Event(kind, ts, _word(value.get("runId")), _word(value.get("sessionId")), _word(value.get("sessionKey")))
 
@@ -119,14 +120,15 @@ def _end(value: dict[str, Any]) -> End:
     if not isinstance(data, dict):
         data = {}
     error = _word(data.get("promptError")) or _word(data.get("terminalError"))
-    prompt_error = _word(data.get("promptError")) or ""
+    given = data.get("promptError")
+    overflow = isinstance(given, dict) or _OVERFLOW.search(_word(given) or "") is not None  # cut: it may have been one
     return End(
         ts=parse_ts(value.get("ts")) or 0,
         status=_word(data.get("status")),
         aborted=data.get("aborted") is True,
         external_abort=data.get("externalAbort") is True,
         timed_out=any(data.get(name) is True for name in _TIMEOUTS),
-        compaction=data.get("timedOutDuringCompaction") is True or _OVERFLOW.search(prompt_error) is not None,
+        compaction=data.get("timedOutDuringCompaction") is True or overflow,
         yielded=data.get("yieldDetected") is True,
         run_id=_word(value.get("runId")),
         session_id=_word(value.get("sessionId")),

@@ -22,6 +22,7 @@ from app.settings import Settings
 
 _NO_FILE = FileIdentity(0, 0, 0, 0)
 
+_LEFT_OVER = "its sessions live in a database; this sessions.json is left over"
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
 
@@ -133,12 +134,17 @@ class Scanner:
         return sight
 
     def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:
-        """Judge one row on exactly these bytes of its store; None when it is not there. Raises StoreProblem."""
+        """Judge one row on exactly these bytes of its store; None when it is not there.
+
+        Raises StoreProblem and FileProblem.
+        """
         rows = read_rows(data)
         row = next((r for r in rows if r.key == key), None)
         if row is None:
             return None
         with self._lock:
+            if self._eras.in_sqlite(_agent_folders(target)):
+                raise StoreProblem("sqlite_store", _LEFT_OVER)
             self._gateways.pop(target.state_dir, None)
             looked: list[tuple[StoreTarget, _Known | Problem]] = [(target, _known_of(target, rows, self._policy))]
             for other in self.targets()[0]:
@@ -161,8 +167,8 @@ class Scanner:
                 if identity is None:
                     self._known.pop(target.path, None)
                     return None
-                if self._eras.in_sqlite(target.folder):
-                    return Problem("sqlite_store", "its sessions live in a database; this sessions.json is left over")
+                if self._eras.in_sqlite(_agent_folders(target)):
+                    return Problem("sqlite_store", _LEFT_OVER)
                 known = self._known.get(target.path)
                 if known is not None and known.identity == identity:
                     return known
@@ -225,6 +231,17 @@ class Scanner:
             except OSError as error:
                 self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
         return self._gateways[state_dir]
+
+
+def _agent_folders(target: StoreTarget) -> list[str]:
+    """The folders `agents/<id>` of the agents whose rows a store holds: their databases tell the era."""
+    agents = os.path.join(target.state_dir, "agents")
+    if target.agent_id is None:
+        try:
+            return [os.path.join(agents, name) for name in sorted(os.listdir(agents))]
+        except OSError:
+            return []
+    return [os.path.dirname(target.folder), os.path.join(agents, target.agent_id)]
 
 
 def _known_of(target: StoreTarget, rows: tuple[Row, ...], policy: Policy, identity: FileIdentity = _NO_FILE) -> _Known:

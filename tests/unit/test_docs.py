@@ -1,0 +1,235 @@
+"""The documents say what the program does: every name in them is held against the code that it stands for."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import cli
+from app.api.problems import PROBLEMS
+from app.audit.models import Outcome
+from app.domain.model import FORCEABLE, Code, End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail
+from app.domain.settlement import target_status
+from app.domain.verdict import judge
+from tests.world import World
+
+TOP = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([TOP / "README.md", *TOP.glob("docs/**/*.md"), *TOP.glob("deploy/*.md")])
+
+
+def text(name: str) -> str:
+    return (TOP / name).read_text(encoding="utf-8")
+
+
+def table(name: str, first_cell: str) -> list[list[str]]:
+    """The cells of every table in a document whose heading row begins with `first_cell`; code marks taken off."""
+    rows: list[list[str]] = []
+    inside = False
+    for line in text(name).splitlines():
+        cells = [c.strip() for c in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            inside = False
+        elif cells[0] == first_cell:
+            inside = True
+        elif inside and not set(cells[0]) <= set("-"):
+            rows.append([c.replace("`", "") for c in cells])
+    assert rows, f"{name} has no table that begins with {first_cell!r}"
+    return rows
+
+
+# --- verdicts ---
+
+NOW = 1_800_000_000_000
+FILE = FileIdentity(1, 1, 1, (NOW - 7_200_000) * 1_000_000)
+MINUTE = 60_000
+
+
+def evidence(*, age: int, end: str | None = None, full: bool = False, **more: object) -> Evidence:
+    """A running row whose last event is `age` ms old: an end that says `end`, or an open prompt."""
+    at = NOW - age
+    trail = Trail(
+        "a.trajectory.jsonl",
+        "a",
+        FILE,
+        (Event("session.ended" if end else "prompt.submitted", at),),
+        End(at, end, session_id="a") if end else None,
+        full=full,
+    )
+    row = Row("agent:main:main", "a", "running", started_at=at, updated_at=at)
+    return Evidence(**{"row": row, "trails": (trail,), **more})  # type: ignore[arg-type]
+
+
+EXAMPLES = {
+    Code.SETTLED: Evidence(Row("agent:main:main", "a", "done")),
+    Code.WORKING: evidence(age=4 * MINUTE),
+    Code.ENDING: evidence(age=12_000, end="success"),
+    Code.STUCK: evidence(age=3 * MINUTE, end="error"),
+    Code.ORPHANED: evidence(age=4 * MINUTE, gateway=Gateway("absent")),
+    Code.SILENT: evidence(age=120 * MINUTE),
+    Code.NEVER_STARTED: evidence(age=20 * MINUTE, trails=()),
+    Code.WAITING: evidence(age=4 * MINUTE, children=("agent:main:subagent:1", "agent:main:subagent:2")),
+    Code.RECOVERING: Evidence(Row("agent:main:main", "a", "running", recovery=("abortedLastRun",))),
+    Code.UNPROVABLE: evidence(age=4 * MINUTE, full=True),
+}
+
+
+def test_the_verdicts_page_has_every_code_with_a_sentence_that_is_really_said() -> None:
+    rows = table("docs/verdicts.md", "verdict")
+    assert [row[0] for row in rows] == [str(c) for c in Code]
+    said = {code: judge(example, Policy(), NOW) for code, example in EXAMPLES.items()}
+    assert {code: v.code for code, v in said.items()} == {code: code for code in Code}
+    assert {row[0]: row[2] for row in rows} == {str(code): v.reason for code, v in said.items()}
+
+
+def test_the_verdicts_page_says_what_a_person_may_force() -> None:
+    (sentence,) = re.findall(r"Of the ten, (.*?) can be forced", text("docs/verdicts.md"), re.S)
+    assert set(re.findall(r"`(\w+)`", sentence)) == {str(c) for c in FORCEABLE}
+
+
+def sentence(node: ast.expr) -> str | None:
+    """A literal string; a gap in it becomes `…`."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def literal_reasons() -> set[str]:
+    """Every sentence in the code that makes a session unprovable."""
+    found = set()
+    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory"):
+        for call in calls(module):
+            words = [said for argument in call.args if (said := sentence(argument))]
+            unprovable = name_of(call.func) in ("_Lost", "broken") or (
+                name_of(call.func) == "Verdict" and ast.unparse(call.args[0]) == "Code.UNPROVABLE"
+            )
+            found.update(words if unprovable else ())
+    return found
+
+
+def test_the_verdicts_page_explains_every_reason_for_unprovable() -> None:
+    explained = [re.escape(row[0]).replace("…", ".+") for row in table("docs/verdicts.md", "sentence")]
+    reasons = literal_reasons()
+    assert len(reasons) > 10
+    assert [r for r in reasons if not any(re.fullmatch(e, r) for e in explained)] == []
+
+
+def test_the_verdicts_page_says_what_each_end_is_settled_to() -> None:
+    ends = {
+        "success": End(0, "success"),
+        "a timeout, not an abort from outside": End(0, "error", aborted=True, timed_out=True),
+        "an abort, or interrupted": End(0, "interrupted"),
+        "error or cleanup, neither of the two above": End(0, "error"),
+        "anything else": End(0, "paused"),
+    }
+    rows = {row[0]: row[1] for row in table("docs/verdicts.md", "the end says")}
+    assert rows == {end: target_status(value) or "not settled" for end, value in ends.items()}
+
+
+# --- errors, outcomes, calls, commands ---
+
+
+def calls(module: str) -> Iterator[ast.Call]:
+    tree = ast.parse(text(f"app/{module}.py"))
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def name_of(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def store_codes() -> set[str]:
+    """Every code that a store, a folder or a state dir can be given."""
+    from app.openclaw import folder
+
+    found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
+    for module in ("openclaw/folder", "openclaw/sessions_json", "openclaw/era", "openclaw/publish", "reconcile/scan"):
+        for call in calls(module):
+            if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
+                first = call.args[0]
+                found.update([first.value] if isinstance(first, ast.Constant) else [])
+    return found
+
+
+def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
+    rows = table("docs/errors.md", "code")
+    answers = {row[0]: (int(row[1]), row[2]) for row in rows if row[1].isdigit()}
+    assert answers == {code: (status, title) for code, (status, title, _) in PROBLEMS.items()}
+    stores = [row[0] for row in rows if not row[1].isdigit()]
+    assert sorted(stores) == sorted(store_codes())
+
+
+def test_the_repair_page_explains_every_outcome_and_every_look() -> None:
+    assert {row[0] for row in table("docs/repair.md", "outcome")} == {str(o) for o in Outcome}
+    said: set[str] = set()
+    for node in ast.walk(ast.parse(text("app/reconcile/looks.py"))):
+        method = isinstance(node, ast.FunctionDef) and node.name == "_found"
+        if method or (isinstance(node, ast.Assign) and name_of(node.targets[0]) == "found"):
+            values = [n.value for n in ast.walk(node) if isinstance(n, ast.Return)] if method else [node.value]
+            said.update(w for v in values if v for w in results(v))
+    assert {row[0] for row in table("docs/repair.md", "found")} == said
+
+
+def results(node: ast.expr) -> list[str]:
+    """The words that an expression may be."""
+    if isinstance(node, ast.IfExp):
+        return results(node.body) + results(node.orelse)
+    return [node.value] if isinstance(node, ast.Constant) else []
+
+
+def test_the_api_page_has_a_heading_for_every_call_and_for_no_other(world: World) -> None:
+    from app.api.app import create_app
+
+    schema = create_app(world.reconciler(), None).openapi()
+    served = {(m.upper(), path) for path, methods in schema["paths"].items() for m in methods if m != "head"}
+    served.add(("GET", "/openapi.json"))
+    written = set(re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.M))
+    assert {(m, re.sub(r"{.*?}", "{}", p)) for m, p in written} == {(m, re.sub(r"{.*?}", "{}", p)) for m, p in served}
+
+
+def test_the_cli_page_has_every_command_with_its_options_and_the_exit_codes() -> None:
+    parsers = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    rows = {row[0].split()[1]: row[1] for row in table("docs/cli.md", "command")}
+    assert set(rows) == set(parsers)
+    for name, parser in parsers.items():
+        options = {o for a in parser._actions for o in a.option_strings if o.startswith("--")} - {"--help"}
+        assert options == set(re.findall(r"--[a-z-]+", rows[name])), name
+    codes = [int(row[0]) for row in table("docs/cli.md", "code")]
+    assert codes == [cli.NOTHING_STUCK, cli.SOMETHING_STUCK, cli.COULD_NOT_TELL, 130]
+
+
+# --- links ---
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(TOP)))
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file).resolve() if file else document
+        assert target.exists(), link
+        assert target.is_relative_to(TOP), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    waiting = [TOP / "README.md"]
+    while waiting:
+        document = waiting.pop()
+        if document in seen or document.suffix != ".md":
+            continue
+        seen.add(document)
+        links = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+        waiting += [(document.parent / link).resolve() for link in links if "://" not in link]
+    assert [d for d in DOCUMENTS if d not in seen and "decisions" not in d.parts] == []

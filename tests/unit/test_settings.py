@@ -1,0 +1,260 @@
+"""Settings from the environment: what each may be, and one clear line for what it may not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import Settings, SettingsError, load_settings, own_state_folder, unknown_settings
+
+Set = Callable[..., None]
+
+DEFAULTS: dict[str, Any] = {
+    "state_dir": (),
+    "host": "127.0.0.1",
+    "port": 8787,
+    "allowed_hosts": (),
+    "api_token": None,
+    "auth": "token",
+    "auto_repair": True,
+    "settle_subagents": False,
+    "weak_stores": "refuse",
+    "scan_interval_seconds": 5,
+    "stale_after_seconds": 30,
+    "error_quiet_seconds": 120,
+    "compaction_quiet_seconds": 1_200,
+    "silent_after_seconds": 3_600,
+    "never_started_seconds": 600,
+    "store_quiet_seconds": 1,
+    "store_patience_seconds": 10,
+    "store_timeout_seconds": 10,
+    "store_max_bytes": 512 * 1024 * 1024,
+    "watch_files": True,
+    "log_level": "info",
+}
+
+LIMITS = [
+    # name, the least, just below it, the most, just above it
+    ("port", "0", "-1", "65535", "65536"),
+    ("scan_interval_seconds", "0.1", "0.09", "3600", "3601"),
+    ("stale_after_seconds", "1", "0.99", "86400", "86401"),
+    ("error_quiet_seconds", "0.001", "0", "86400", "86401"),
+    ("compaction_quiet_seconds", "0.001", "0", "86400", "86401"),
+    ("silent_after_seconds", "0.001", "0", "86400", "86401"),
+    ("never_started_seconds", "0.001", "0", "86400", "86401"),
+    ("store_quiet_seconds", "0", "-0.1", "60", "60.1"),
+    ("store_patience_seconds", "0", "-0.1", "300", "300.1"),
+    ("store_timeout_seconds", "0.001", "0", "86400", "86401"),
+    ("store_max_bytes", "1024", "1023", "1099511627776", None),
+]
+
+WRONG = [
+    ("port", "http"),
+    ("port", "87.5"),
+    ("auth", "none"),
+    ("auto_repair", "perhaps"),
+    ("settle_subagents", "2"),
+    ("watch_files", "often"),
+    ("weak_stores", "write"),
+    ("log_level", "loud"),
+    ("scan_interval_seconds", "soon"),
+    ("scan_interval_seconds", "nan"),
+    ("stale_after_seconds", "inf"),
+    ("error_quiet_seconds", "nan"),
+    ("store_quiet_seconds", "nan"),
+    ("database_url", "audit.db"),
+    ("database_url", "sqlite://"),
+    ("database_url", "sqlite:///:memory:"),
+    ("state_dir", os.fsdecode(b"/home/caf\xe9")),
+]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
+    """Sets `CLAWMEND_*` in an environment that has none of ours, in a folder without a `.env`."""
+    for name in list(os.environ):
+        if name.upper().startswith("CLAWMEND_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def set_them(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"CLAWMEND_{name.upper()}", value)
+
+    return set_them
+
+
+def refusal() -> str:
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    line = str(error.value)
+    assert len(line.splitlines()) == 1, line
+    assert len(line) < 300, line
+    return line
+
+
+def test_the_defaults_are_the_promised_ones(given: Set, tmp_path: Path) -> None:
+    settings = load_settings().model_dump()
+    assert settings.pop("database_url") == f"sqlite:///{tmp_path}/.local/state/clawmend/audit.db"
+    assert settings == DEFAULTS
+
+
+def test_an_empty_value_counts_as_none_given(given: Set) -> None:
+    given(**dict.fromkeys([*DEFAULTS, "database_url"], ""))
+    assert {name: value for name, value in load_settings().model_dump().items() if name in DEFAULTS} == DEFAULTS
+
+
+def test_no_number_is_without_limits() -> None:
+    numbers = {name for name, field in Settings.model_fields.items() if field.annotation in (int, float)}
+    assert numbers == {name for name, *_ in LIMITS}
+
+
+@pytest.mark.parametrize(("name", "least", "below", "most", "above"), LIMITS)
+def test_a_number_keeps_its_limits(given: Set, name: str, least: str, below: str, most: str, above: str | None) -> None:
+    for fits in (least, most):
+        given(**{name: fits})
+        assert getattr(load_settings(), name) == float(fits)
+    for wrong in filter(None, (below, above)):
+        given(**{name: wrong})
+        assert refusal().startswith(f"CLAWMEND_{name.upper()}: ")
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_setting(given: Set, name: str, value: str) -> None:
+    given(**{name: value})
+    assert refusal().startswith(f"CLAWMEND_{name.upper()}: ")
+
+
+def test_a_wrong_value_is_shown_so_that_it_can_be_found(given: Set) -> None:
+    given(port="80l80")
+    assert "80l80" in refusal()
+
+
+def test_of_two_wrong_values_one_is_named_at_a_time(given: Set) -> None:
+    given(port="x", auth="x")
+    assert refusal().count("CLAWMEND_") == 1
+
+
+@pytest.mark.parametrize("token", ["hunter2", "x" * 15, " " * 40])
+def test_a_token_that_is_none_is_refused_and_not_echoed(given: Set, token: str) -> None:
+    given(api_token=token)
+    line = refusal()
+    assert line.startswith("CLAWMEND_API_TOKEN: ")
+    assert token not in line
+
+
+def test_a_token_of_sixteen_characters_is_taken_and_never_printed(given: Set) -> None:
+    given(api_token="sixteen-letters!")
+    settings = load_settings()
+    assert isinstance(settings.api_token, SecretStr)
+    assert settings.api_token.get_secret_value() == "sixteen-letters!"
+    assert "sixteen-letters!" not in f"{settings!r} {settings}"
+
+
+def test_a_database_url_that_is_none_is_refused_without_its_password(given: Set) -> None:
+    given(database_url="postgresql:/clawmend:hunter2@db.example/audit")
+    line = refusal()
+    assert line.startswith("CLAWMEND_DATABASE_URL: ")
+    assert "hunter2" not in line
+
+
+def test_a_database_on_a_server_is_taken_as_it_is(given: Set) -> None:
+    url = "postgresql+psycopg://clawmend@db.example/audit"
+    given(database_url=url)
+    assert load_settings().database_url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "folders"),
+    [
+        ("/a", ("/a",)),
+        ("/a:/b", ("/a", "/b")),
+        ("/a,/b", ("/a", "/b")),
+        (" /a , /b :/c", ("/a", "/b", "/c")),
+        (":/a::/b,", ("/a", "/b")),
+        ("~/x:/a", ("~/x", "/a")),
+    ],
+)
+def test_several_state_dirs_are_parted_by_colon_or_comma(given: Set, text: str, folders: tuple[str, ...]) -> None:
+    given(state_dir=text)
+    assert load_settings().state_dir == folders
+
+
+def test_a_folder_whose_name_has_a_comma_or_colon_is_taken_whole(given: Set, tmp_path: Path) -> None:
+    folder = tmp_path / "a, b:c"
+    folder.mkdir()
+    for text in (str(folder), "~/a, b:c"):
+        given(state_dir=text)
+        assert load_settings().state_dir == (text,)
+
+
+def test_allowed_hosts_are_a_list_in_any_case(given: Set) -> None:
+    given(allowed_hosts=" Box.Example, other ,,")
+    assert load_settings().allowed_hosts == ("box.example", "other")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_auth_may_be_off_on_loopback(given: Set, host: str) -> None:
+    given(auth="off", host=host)
+    assert load_settings().auth == "off"
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.2", "box.example", "localhost.example", "127.0.0.1.example"]
+)
+def test_auth_may_not_be_off_anywhere_else(given: Set, host: str) -> None:
+    given(auth="off", host=host)
+    line = refusal()
+    assert "CLAWMEND_AUTH" in line
+    assert "CLAWMEND_HOST" in line
+    given(auth="token")
+    assert load_settings().host == host
+
+
+def test_the_environment_goes_before_the_file(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLAWMEND_PORT=9000\nCLAWMEND_LOG_LEVEL=debug\nOTHER=x\n")
+    given(port="9001")
+    settings = load_settings()
+    assert (settings.port, settings.log_level) == (9001, "debug")
+
+
+def test_a_file_that_is_no_text_is_refused_in_one_line(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"CLAWMEND_HOST=\xff\xfe\n")
+    assert ".env" in refusal()
+
+
+def test_a_misspelt_setting_is_named_and_no_foreign_one_is() -> None:
+    env = {
+        "CLAWMEND_PROT": "1",
+        "CLAWMEND_PORT": "1",
+        "CLAWMEND_STALE_AFTER": "1",
+        "OPENCLAW_HOME": "/x",
+        "PATH": "/bin",
+    }
+    assert unknown_settings(env) == ["CLAWMEND_PROT", "CLAWMEND_STALE_AFTER"]
+
+
+@pytest.mark.parametrize(
+    ("env", "folder"),
+    [({"XDG_STATE_HOME": "/var/state"}, "/var/state/clawmend"), ({"XDG_STATE_HOME": "relative"}, None), ({}, None)],
+)
+def test_our_own_files_lie_where_the_system_keeps_state(
+    given: Set, tmp_path: Path, env: dict[str, str], folder: str | None
+) -> None:
+    assert own_state_folder(env) == Path(folder or f"{tmp_path}/.local/state/clawmend")
+
+
+def test_the_windows_reach_the_policy_that_judges_by_them(given: Set) -> None:
+    given(stale_after_seconds="31", error_quiet_seconds="121", compaction_quiet_seconds="1201")
+    given(silent_after_seconds="3601", never_started_seconds="601", settle_subagents="true")
+    policy = load_settings().policy
+    windows = (policy.stale_after, policy.error_quiet, policy.compaction_quiet, policy.silent_after)
+    assert windows == (31, 121, 1201, 3601)
+    assert (policy.never_started_after, policy.settle_subagents) == (601, True)
