@@ -5,9 +5,8 @@ from app.audit.models import METADATA
 
 connection = context.config.attributes.get("connection")
 if connection is None:
-    from app.settings import load_settings
-
     from app.audit.log import make_engine
+    from app.settings import load_settings
 
     with make_engine(load_settings().database_url).begin() as connection:
         context.configure(connection=connection, target_metadata=METADATA)

@@ -78,14 +78,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    from app.demo import demo_settings, no_state_found
+    from app.demo import NotADemo, demo_settings, no_state_found
     from app.main import CannotStart, serve
 
     try:
         if arguments.demo or (arguments.or_demo and no_state_found(settings)):
             settings = demo_settings(settings)
         serve(settings)
-    except CannotStart as error:
+    except (CannotStart, NotADemo) as error:
         raise _Cannot(str(error)) from None
     return NOTHING_STUCK
 

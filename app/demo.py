@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 from app.clock import SystemClock
 from app.openclaw.paths import default_state_dir
@@ -19,10 +21,18 @@ logger = logging.getLogger("clawmend")
 RECORDINGS = ("success-done", "multi-turn-running-third", "provider-error-stuck")
 STUCK_END_MS = 1_795_327_558_006
 """When the stuck recording's last turn ended."""
-_AGO_MS = 20_000
+_AGO_MS = 40_000
 _LABEL = "A DEMO, made by `clawmend serve`. It is made anew at every start; nothing here is yours.\n"
 _EPOCH_MS = re.compile(rb"(?<![\d.])1795\d{9}(?![\d.])")
 _ISO = re.compile(rb"2026-11-22T\d{2}:\d{2}:\d{2}\.\d{3}Z")
+
+
+_claims: list[TextIO] = []
+"""The open label of the demo that this process has made: it is locked while it is open."""
+
+
+class NotADemo(Exception):
+    """Something else lies where the demo is made."""
 
 
 def no_state_found(settings: Settings) -> bool:
@@ -38,12 +48,16 @@ def demo_settings(settings: Settings) -> Settings:
     """
     folder = own_state_folder(os.environ) / "demo"
     state = folder / "openclaw"
-    if state.exists():
-        if not (folder / "DEMO.txt").exists():
-            raise FileExistsError(f"{folder} is not a demo of ours; move it away")
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / "DEMO.txt").is_file():
+            raise NotADemo(f"{folder} is not a demo of ours; move it away")
+        if not _claimed(folder):
+            raise NotADemo(f"a demo is running in {folder} already; stop it first")
         shutil.rmtree(folder)
-    state.mkdir(mode=0o700, parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     (folder / "DEMO.txt").write_text(_LABEL)
+    _claimed(folder)
+    state.mkdir(mode=0o700)
     make_state(state, SystemClock().now() - _AGO_MS - STUCK_END_MS)
     print(
         f"\n  DEMO: no OpenClaw state is looked at. This is a demo state in {state},\n"
@@ -60,6 +74,23 @@ def demo_settings(settings: Settings) -> Settings:
             "error_quiet_seconds": settings.stale_after_seconds,
         }
     )
+
+
+def _claimed(folder: Path) -> bool:
+    """Lock the demo for the life of this process; False when another has it. A demo that was not finished is free."""
+    while _claims:
+        _claims.pop().close()
+    try:
+        label = (folder / "DEMO.txt").open()
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(label, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        label.close()
+        return False
+    _claims.append(label)
+    return True
 
 
 def make_state(state: Path, shift_ms: int) -> None:

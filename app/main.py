@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.auth import load_or_make_token
@@ -50,6 +51,16 @@ def serve(settings: Settings) -> None:
     logger.info("Clawmend on http://%s:%d looks at %s", settings.host, settings.port, _places(reconciler))
     if not settings.auto_repair:
         logger.info("CLAWMEND_AUTO_REPAIR is off: sessions are settled only when somebody asks")
+    try:
+        _run(settings, app)
+    except SystemExit:
+        where = f"{settings.host}:{settings.port}"
+        raise CannotStart(f"nothing can be served on {where}: is the port taken? (CLAWMEND_PORT)") from None
+    finally:
+        reconciler.audit.dispose()
+
+
+def _run(settings: Settings, app: FastAPI) -> None:
     uvicorn.run(
         app,
         host=settings.host,
@@ -62,7 +73,6 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
-    reconciler.audit.dispose()
 
 
 def _token(settings: Settings) -> str | None:

@@ -8,6 +8,7 @@ import secrets
 from ipaddress import ip_address
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import MEDIA_TYPE, problem_body
@@ -24,9 +25,9 @@ def load_or_make_token(path: Path) -> tuple[str, bool]:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd, encoding="ascii") as file:
-            token = file.read().strip()
-        if len(token) < 16:
+        with os.fdopen(fd, encoding="ascii", errors="replace") as file:
+            token = file.read(4096).strip()
+        if len(token) < 16 or not token.isascii():
             raise OSError(f"{path} holds no token; delete it to have a new one made") from None
         return token, False
     token = secrets.token_urlsafe(32)
@@ -41,9 +42,12 @@ class Gate:
     def __init__(self, app: ASGIApp, *, token: str | None, allowed_hosts: tuple[str, ...]) -> None:
         self._app = app
         self._token = token.encode() if token is not None else None
-        self._hosts = frozenset({"localhost", *allowed_hosts})
+        self._hosts = frozenset({"localhost", *(host.lower() for host in allowed_hosts)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # there is none; one would need the checks below
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -81,18 +85,16 @@ class Gate:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """Cut a body that grows beyond the limit without having said so (it then no longer parses)."""
+    """Refuse a body that grows beyond the limit without having said so."""
     seen = 0
 
     async def bounded() -> Message:
         nonlocal seen
         message = await receive()
         if message["type"] == "http.request":
-            body = message.get("body", b"")
-            room = max(0, BODY_LIMIT - seen)
-            seen += len(body)
-            if len(body) > room:
-                return {"type": "http.request", "body": body[:room], "more_body": False}
+            seen += len(message.get("body", b""))
+            if seen > BODY_LIMIT:
+                raise HTTPException(413, f"a body may have {BODY_LIMIT} bytes")
         return message
 
     return bounded

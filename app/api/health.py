@@ -78,7 +78,11 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "readable": sum(1 for s in report.stores if s.problem is None),
             "problems": codes,
         },
-        "sessions": {"status": "warn" if stuck else "pass", "stuck": stuck},
+        "sessions": {
+            "status": "warn" if stuck else "pass",
+            "stuck": stuck,
+            "unprovable": len(report.with_code(Code.UNPROVABLE)),
+        },
         "repairs": {
             "status": "warn" if reconciler.failing or not reconciler.settings.auto_repair else "pass",
             "automatic": reconciler.settings.auto_repair,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,11 +39,14 @@ class AuditLog:
 
     def ping(self) -> None:
         """Raises AuditUnavailable when the database, or its file, is gone."""
-        path = sqlite_path(self._url)
-        if path is not None and not path.exists():
-            raise AuditUnavailable(f"the audit database {path} is gone")
         with self._read() as connection:
             connection.execute(select(ATTEMPTS.c.id).limit(1))
+
+    def next_id(self, now: int) -> str:
+        """An id that sorts behind every other, also when the wall clock has been set back."""
+        with self._read() as connection:
+            newest = connection.execute(select(func.max(ATTEMPTS.c.id))).scalar()
+        return new_id(now if newest is None else max(now, (UUID(newest).int >> 80) + 1))
 
     def open(self, attempt: Attempt) -> None:
         """Write the intent down, before the store is touched."""
@@ -114,13 +118,21 @@ class AuditLog:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
+        self._there()
         with _told(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        self._there()
         with _told(), self._engine.begin() as connection:
             yield connection
+
+    def _there(self) -> None:
+        """SQLite goes on writing into a file that has been deleted."""
+        path = sqlite_path(self._url)
+        if path is not None and not path.exists():
+            raise AuditUnavailable(f"the audit database {path} is gone")
 
 
 def make_engine(url: str) -> Engine:

@@ -7,6 +7,7 @@ merged the same way, and where both changed the same field, `newer` stands.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.json_text import Member, NotJson, document
@@ -33,21 +34,46 @@ def lost(base: bytes, held: bytes, live: bytes) -> tuple[str, ...]:
     """Keys of the rows whose write in `held` is missing from `live`, both having begun with `base`.
 
     It is missing where the whole row stands as in `base`; and where its lifecycle does, though `held` changed it, since
-    a later turn would have changed `startedAt` as well.
+    a later turn would have changed `startedAt` as well. Of other fields it cannot be told whether the gateway has taken
+    them back itself (a `pendingFinalDelivery` that was delivered): they are left as they are.
     """
     old, new, now = (_texts(d.decode("latin-1")) for d in (base, held, live))
     changed = [k for k in {**old, **new} if old.get(k) != new.get(k)]
     return tuple(k for k in changed if now.get(k) == old.get(k) or _set_back(old.get(k), new.get(k), now.get(k)))
 
 
-_LIFECYCLE = ("sessionId", "startedAt", *SETTLED_FIELDS)
+_ONE_WRITE = ("startedAt", *SETTLED_FIELDS)
+"""What the gateway writes together at the start and at the end of a turn."""
 
 
 def _set_back(old: str | None, new: str | None, now: str | None) -> bool:
     if old is None or new is None or now is None or not all(t.startswith("{") for t in (old, new, now)):
         return False
-    before, held, live = ([fields.get(n) for n in _LIFECYCLE] for fields in map(_texts, (old, new, now)))
+    before, held, live = ([fields.get(n) for n in _ONE_WRITE] for fields in map(_texts, (old, new, now)))
     return live == before != held
+
+
+def made_from(key: str, versions: Sequence[bytes], descendant: bytes) -> bytes:
+    """Of `versions`, the one that the gateway changed into `descendant`. Raises NotJson.
+
+    What it made of our own row (`key`) tells best whether it had read ours; otherwise the nearest one is taken. A
+    version equal to `descendant` is not meant: the gateway writes nothing that changes nothing.
+    """
+    other = [v for v in versions if v != descendant] or list(versions)
+    rows = {v: _texts(v.decode("latin-1")) for v in (*other, descendant)}
+    now = rows[descendant]
+    same = [v for v in other if rows[v].get(key) == now.get(key)] or other
+    return min(same, key=lambda v: sum(_distance(rows[v].get(k), now.get(k)) for k in {**rows[v], **now} if k != key))
+
+
+def _distance(one: str | None, other: str | None) -> int:
+    """How many fields differ."""
+    if one == other:
+        return 0
+    if one is None or other is None or not (one.startswith("{") and other.startswith("{")):
+        return 1
+    a, b = _texts(one), _texts(other)
+    return sum(a.get(n) != b.get(n) for n in {**a, **b})
 
 
 def _texts(text: str) -> dict[str, str]:
@@ -58,14 +84,18 @@ def _merge_objects(base: str, into: str, newer: str, *, deep: bool) -> tuple[str
     old, mine, new = _texts(base), _texts(into), _texts(newer)
     conflicts: list[str] = []
     out = into
-    for key in {**old, **new}:
-        if new.get(key) == old.get(key) or new.get(key) == mine.get(key):
+    together: tuple[str, ...] = ()
+    if not deep and any(new.get(n) != old.get(n) for n in _ONE_WRITE):
+        together = _ONE_WRITE  # a turn's start and its end must not be mixed: that would make a row that never was
+    for key in {**old, **new, **dict.fromkeys(together)}:
+        unchanged = new.get(key) == old.get(key) and key not in together
+        if unchanged or new.get(key) == mine.get(key):
             continue
         value = new.get(key)
-        if mine.get(key) != old.get(key):
-            if deep and (value is None or key not in mine):
-                continue  # one side removed the row that the other changed: what is there stays
-            both = (old.get(key, "{}"), mine.get(key, ""), value or "")
+        if value is not None and mine.get(key) != old.get(key):
+            if deep and key not in mine:
+                continue  # a row that was removed is not brought back
+            both = (old.get(key, "{}"), mine.get(key, ""), value)
             if deep and all(t.startswith("{") for t in both):
                 value, inner = _merge_objects(*both, deep=False)
                 conflicts += [key] if inner else []

@@ -124,6 +124,8 @@ class Trail:
     full: bool = False
     """No room is left: a newer line may have been dropped."""
     problem: str | None = None
+    open_runs: tuple[tuple[str, int], ...] | None = None
+    """Runs that spoke in the hour before the end and did not end, with their last word's time; None: not looked for."""
 
     @property
     def last(self) -> Event | None:

@@ -65,6 +65,9 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
         return Verdict(Code.UNPROVABLE, "the end stands in an earlier trajectory and names no session key")
     if end.session_key is not None and end.session_key.lower() != row.key.lower():
         return Verdict(Code.UNPROVABLE, "the last end in its trajectory belongs to another row with this sessionId")
+    for _, last_ts in latest.open_runs or ():
+        if not evidence.gateway.gone_since(last_ts) and now - last_ts < policy.silent_after * 1000:
+            return _no_end(evidence, latest, policy, now, "another run in its trajectory is still open")
     if latest.full:
         return Verdict(Code.UNPROVABLE, "the trajectory is full: events after its last end may have been dropped")
     if end.yielded:

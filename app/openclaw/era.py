@@ -61,7 +61,7 @@ class EraReader:
 
 def _in_schema(path: str) -> bool:
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?immutable=1", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?immutable=1", uri=True)) as database:
             return bool(database.execute(_QUERY).fetchone()[0])
     except sqlite3.Error as error:
         raise FileProblem("database_unreadable", f"the agent's database cannot be read: {error}") from None

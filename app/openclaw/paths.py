@@ -76,7 +76,8 @@ def state_dir_of(path: str, env: Mapping[str, str]) -> StateDir:
         given = _set(env.get("OPENCLAW_CONFIG_PATH"))
         if given:
             return StateDir(path, os.path.abspath(expand_home(given, home)))
-        if path in (os.path.join(home, ".openclaw"), os.path.join(home, ".clawdbot")):
+        named = _set(env.get("OPENCLAW_STATE_DIR"))
+        if not named and path in (os.path.join(home, ".openclaw"), os.path.join(home, ".clawdbot")):
             folders = [os.path.join(home, ".openclaw"), os.path.join(home, ".clawdbot")]
     for folder in folders:
         for name in ("openclaw.json", "clawdbot.json"):
@@ -134,9 +135,9 @@ def _target(state: StateDir, agent: str, path: str) -> StoreTarget:
 
 
 def _add(found: dict[str, StoreTarget], target: StoreTarget) -> None:
-    if agents_root(target.path) is not None and os.path.islink(os.path.dirname(target.folder)):
-        return  # OpenClaw skips an agent's folder that is a link
-    found.setdefault(os.path.realpath(target.path), target)
+    """Under one name however the store is spelt; links below the root keep theirs, and are refused when opened."""
+    name = os.path.join(os.path.realpath(target.root), os.path.relpath(target.path, target.root))
+    found.setdefault(name, target)
 
 
 def _real_folders(root: str) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.paths import StateDir, default_state_dir
+from app.openclaw.paths import StateDir, default_state_dir, expand_home, home_dir
 from app.openclaw.trails import Place
 from app.openclaw.trajectory import parse_ts
 
@@ -114,9 +114,18 @@ def openclaw_processes() -> tuple[Process, ...]:
             continue
         ticks = start_ticks(int(name))
         if ticks is not None and int(name) != os.getpid():
-            pairs = (item.partition("=") for item in _read_proc(name, "environ").split("\0"))
+            # Paths of another mount namespace (a container) cannot be compared with ours.
+            environ = _read_proc(name, "environ") if _same_mounts(name) else ""
+            pairs = (item.partition("=") for item in environ.split("\0"))
             found.append(Process(int(name), ticks, words, {k: v for k, _, v in pairs if k} or None))
     return tuple(found)
+
+
+def _same_mounts(pid: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return False
 
 
 def boot_time_ms() -> int:
@@ -142,10 +151,25 @@ def is_local(path: str) -> bool:
 
 
 def _serves(process: Process, state: StateDir) -> bool | None:
-    """Whether `process` works on this state dir; None when its environment cannot be read."""
-    if process.environ is None:
+    """Whether `process` works on this state dir; None when its environment does not tell.
+
+    Without OPENCLAW_STATE_DIR it may be any profile's of its home: `--profile` works after the start, unseen.
+    """
+    env = process.environ
+    if env is None:
         return None
-    return os.path.realpath(default_state_dir(process.environ)) == os.path.realpath(state.path)
+    ours, home = os.path.realpath(state.path), home_dir(env)
+    given = (env.get("OPENCLAW_STATE_DIR") or "").strip()
+    if given:
+        path = expand_home(given, home)
+        return os.path.realpath(path) == ours if os.path.isabs(path) else None
+    word = (env.get("OPENCLAW_HOME") or "").strip()
+    if word and not word.startswith(("/", "~")):
+        return None
+    beside = os.path.dirname(ours) == os.path.realpath(home) and os.path.basename(ours).startswith(
+        (".openclaw", ".clawdbot")
+    )
+    return None if beside or ours == os.path.realpath(default_state_dir(env)) else False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 from app.clock import Clock
 from app.domain.json_text import NotJson
-from app.domain.merge import merge
+from app.domain.merge import made_from, merge
 from app.domain.model import FileIdentity
-from app.domain.splice import CannotSplice, Edit, unsplice
+from app.domain.splice import Edit
 from app.openclaw.folder import FileProblem, Folder, identity_of
 
 GATEWAY_TEMP_PREFIX = ".fs-safe-replace."
@@ -207,7 +207,10 @@ def _exchange_or_rename(folder: Folder, temp: str, name: str, change: Change, *,
             ) from None
         if folder.identity(name) != change.base.identity:
             raise StoreChanged from None
-        os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        try:
+            os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        except OSError as failed:
+            raise WriteFailed(f"the store could not be replaced: {failed.strerror}") from None
         return "rename"
     return "exchange"
 
@@ -225,12 +228,14 @@ def _rescue(folder: Folder, name: str, change: Change, temp: str, displaced: byt
 
 def _put_back(folder: Folder, name: str, change: Change, temp: str, displaced: bytes) -> None:
     live, placing, used = change.new, displaced, [temp]
+    lived = [change.new, displaced]
     for number in range(1, _MOST_CROSSINGS):
         exchange(folder, used[-1], name)
         came_out, _ = folder.read(used[-1], _ANY_SIZE)
         if came_out == live:
             break
-        live, placing = placing, _joined(change, placing, came_out)
+        live, placing = placing, _joined(change, lived, placing, came_out)
+        lived += [came_out, placing]
         if placing == live:
             break
         used.append(f"{OWN_PREFIX}{change.token}.{number}.tmp")
@@ -244,12 +249,10 @@ def _put_back(folder: Folder, name: str, change: Change, temp: str, displaced: b
         _unlink(folder, each)
 
 
-def _joined(change: Change, known: bytes, came_out: bytes) -> bytes:
-    """`known` with what the gateway changed in `came_out`, our own edit taken out of it. Raises NotJson."""
-    theirs = came_out
-    with suppress(CannotSplice):
-        theirs = unsplice(came_out, change.edit)
-    return merge(change.base.data, known, theirs).data
+def _joined(change: Change, lived: list[bytes], known: bytes, came_out: bytes) -> bytes:
+    """`known` with what the gateway changed in `came_out`, but without our own edit. Raises NotJson."""
+    source = made_from(change.edit.key, lived, came_out)
+    return came_out if source == known else merge(source, known, came_out).data
 
 
 def held_name(token: str) -> str:

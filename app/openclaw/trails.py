@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.model import FileIdentity, Row, Trail
-from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.trajectory import read_tail, trail_of
+from app.openclaw.folder import FileProblem, Folder, identity_of
+from app.openclaw.trajectory import open_runs, read_tail, trail_of
 
 FAMILY_LOOKED_AT = 8
 _POINTER_LIMIT = 64 << 10
@@ -47,8 +47,10 @@ class _Lost(Exception):
 class TrailReader:
     """Finds and reads trails; keeps what it read of a file until the file changes."""
 
-    def __init__(self, trajectory_dir: str | None = None) -> None:
+    def __init__(self, trajectory_dir: str | None = None, silent_after: float = 3_600.0) -> None:
+        """`silent_after`: seconds after which a run that says nothing more is no longer taken for open."""
         self._trajectory_dir = trajectory_dir
+        self._silent_ms = round(silent_after * 1000)
         self._known: dict[str, Trail] = {}
         self.bytes_read = 0
 
@@ -63,14 +65,14 @@ class TrailReader:
         try:
             for session_id in (row.session_id or "", *reversed(row.family[-FAMILY_LOOKED_AT:])):
                 current = session_id == row.session_id
-                place = transcript_place(session_id, row.session_file if current else None, sessions)
+                place = transcript_place(session_id, row.session_file if current else None, sessions, state_dir)
                 if current:
                     here = place
                     transcript = _identity(place, "transcript")
                 for file in self._candidates(place, session_id, state_dir):
                     trail = self._trail(file, session_id)
                     if trail is not None:
-                        trails.append(trail)
+                        trails.append(self._with_open_runs(file, trail, row))
         except _Lost as lost:
             return Trails((), str(lost), transcript, here)
         return Trails(tuple(trails), None, transcript, here)
@@ -94,6 +96,22 @@ class TrailReader:
                 return [*places, place]
         raise _Lost("its trajectory pointer leads out of the state dir (set OPENCLAW_TRAJECTORY_DIR if that is meant)")
 
+    def _with_open_runs(self, place: Place, trail: Trail, row: Row) -> Trail:
+        """`trail` with the runs that are still open in it: looked for only where its end may close the row's turn."""
+        if trail.end is None or trail.open_runs is not None or trail.end.ts < (row.started_at or 0):
+            return trail
+        try:
+            with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
+                if identity_of(st) != trail.identity:
+                    return replace(trail, torn=True)  # it is being written at this moment
+                runs, read = open_runs(fd, st.st_size, trail.end.ts - self._silent_ms)
+        except FileProblem as error:
+            raise _Lost(f"its trajectory cannot be used: {error.detail}") from None
+        self.bytes_read += read
+        trail = replace(trail, open_runs=runs)
+        self._known[place.path] = trail
+        return trail
+
     def _trail(self, place: Place, session_id: str) -> Trail | None:
         try:
             identity = _identity(place)
@@ -103,7 +121,7 @@ class TrailReader:
             if known is not None and known.identity == identity and known.session_id == session_id:
                 return known
             with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
-                identity = FileIdentity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)
+                identity = identity_of(st)
                 tail = read_tail(fd, st.st_size)
         except FileProblem as error:
             if error.code == "missing":
@@ -115,7 +133,7 @@ class TrailReader:
         return trail
 
 
-def transcript_place(session_id: str, session_file: str | None, sessions: Place) -> Place:
+def transcript_place(session_id: str, session_file: str | None, sessions: Place, state_dir: str) -> Place:
     """The transcript of a session. `sessionFile` counts when it lies in this sessions folder, or in a sibling agent's,
     by its path or by its shape `agents/<id>/sessions/<file>` (a state dir may be mounted elsewhere than the gateway
     sees it); otherwise it is `<sessionId>.jsonl` (paths-RbVDOqFp.js:60-149).
@@ -129,6 +147,9 @@ def transcript_place(session_id: str, session_file: str | None, sessions: Place)
             ours = sessions.folder.split(os.sep)
             if parts[-3::2] == ["agents", "sessions"] and ours[-3::2] == ["agents", "sessions"]:
                 return Place(sessions.root, os.sep.join([*ours[:-2], parts[-2], "sessions"]), name)
+            agents = os.path.join(state_dir, "agents")
+            if parts[-3::2] == ["agents", "sessions"] and _inside(folder, agents):
+                return Place(agents, os.path.join(agents, parts[-2], "sessions"), name)
     if not _SAFE_ID.match(session_id):
         raise _Lost("its sessionId is no file name and its row names no transcript")
     return Place(sessions.root, sessions.folder, f"{session_id}.jsonl")

@@ -21,8 +21,14 @@ CAP = 10 << 20
 ROOM = 16 << 10
 """A line that opens an attempt is far smaller than this: where so much room is left, none was dropped."""
 KEPT_EVENTS = 8
+_BLOCK = 64 << 10
 
 _TS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?Z\Z")
+_HEAD = re.compile(
+    rb'\{"traceSchema":"openclaw-trajectory"[^{}]{0,2000}?"type":"([^"\\]+)","ts":"([^"\\]+)"'
+    rb'(?:[^{}]{0,4000}?"runId":"([^"\\]*)")?'
+)
+"""The envelope as OpenClaw writes it, up to `data`: keys in the order of spec section 4, compact."""
 _OVERFLOW = re.compile(
     r"overflow|context[ _-]*(?:length|window|limit)|too long|too large|max\w* (?:context|tokens)", re.I
 )
@@ -83,6 +89,31 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
     end = _end(last) if last is not None and events[-1].type == "session.ended" else None
     full = bool(events) and (events[-1].type == "trace.truncated" or _is_full(identity.size, last or {}))
     return Trail(path, session_id, identity, tuple(events), end, tail.torn, full)
+
+
+def open_runs(fd: int, size: int, since: int) -> tuple[tuple[tuple[str, int], ...], int]:
+    """Runs whose last event since `since` (epoch ms) is no `session.ended`, with its time; and the bytes read for it.
+
+    Reads backwards until an event is older, so it costs what was written since then.
+    """
+    last: dict[str, tuple[int, bool]] = {}
+    at, rest, spent = size, b"", 0
+    while at > 0 and spent < 2 * CAP:
+        start = max(0, at - _BLOCK)
+        data = os.pread(fd, at - start, start) + rest
+        spent += at - start
+        first, *lines = data.split(b"\n")
+        for line in reversed(lines if start > 0 else [first, *lines]):
+            head = _HEAD.match(line)
+            ts = parse_ts(head[2].decode("ascii", "replace")) if head else None
+            if head is None or ts is None:
+                continue
+            if ts < since:
+                at = start = 0
+                break
+            last.setdefault((head[3] or b"").decode("utf-8", "replace"), (ts, head[1] == b"session.ended"))
+        at, rest = start, first
+    return tuple(sorted((run, ts) for run, (ts, ended) in last.items() if not ended)), spent
 
 
 def _is_full(size: int, last: dict[str, Any]) -> bool:

@@ -41,6 +41,8 @@ from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.reconcile.repair import target_of
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
+MOST_LOOKS = 10
+"""How often a store that cannot be read is looked at before the attempt is given up."""
 _ANY_SIZE = 1 << 40
 
 
@@ -65,7 +67,8 @@ class Looker:
             if now < self.next_due(attempt) and not turned_back:
                 continue
             with suppress(StoreBusy):
-                if self._look(attempt) == Outcome.OVERWRITTEN and attempt.kind == "settle":
+                now_is = self._look(attempt)
+                if now_is == Outcome.OVERWRITTEN != attempt.outcome and attempt.kind == "settle":
                     overwritten.append(attempt)
         return overwritten
 
@@ -82,8 +85,10 @@ class Looker:
                     current = self._audit.get(attempt.id)
                     if current is None or current.outcome is not None:
                         continue
-                    kept = _put_away(folder, target.name, current)
-                    outcome, why = _after_a_crash(self._found(folder, target.name, current), kept=kept)
+                    kept, exchanged = _put_away(folder, target.name, current)
+                    outcome, why = _after_a_crash(
+                        self._found(folder, target.name, current), kept=kept, exchanged=exchanged
+                    )
             except StoreBusy:
                 continue
             except (FileProblem, OSError) as error:
@@ -101,7 +106,10 @@ class Looker:
         rescued: list[str] = []
         try:
             with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
-                kept = _put_away(folder, target.name, attempt)
+                current = self._audit.get(attempt.id)
+                if current is None or current.looks != attempt.looks or current.finished_at is not None:
+                    return attempt.outcome or Outcome.UNKNOWN  # another Clawmend has just taken this look
+                kept, _ = _put_away(folder, target.name, attempt)
                 for token in _quarantined(folder, attempt):
                     back, settled = self._bring_back_what_was_lost(folder, target.name, token, now)
                     rescued += back
@@ -120,7 +128,9 @@ class Looker:
         outcome, why = _after_a_look(attempt, found)
         if last and kept:
             outcome, why = Outcome.UNKNOWN, f"a version that the gateway wrote is kept in {OWN_PREFIX}{attempt.id}.*"
-        done = last or outcome == Outcome.OVERWRITTEN
+        if found == "unreadable" and attempt.crossings:
+            last = len(attempt.looks) + 1 >= MOST_LOOKS
+        done = last or (outcome == Outcome.OVERWRITTEN and not attempt.crossings)
         self._audit.add_look(attempt.id, look, outcome=outcome, outcome_reason=why, finished_at=now if done else None)
         return outcome
 
@@ -173,12 +183,14 @@ def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
     return outcome, why
 
 
-def _after_a_crash(found: str, *, kept: bool) -> tuple[Outcome, str]:
+def _after_a_crash(found: str, *, kept: bool, exchanged: bool) -> tuple[Outcome, str]:
     if kept:
         return Outcome.UNKNOWN, "found open at start; a version that the gateway wrote is kept beside the store"
     match found:
         case "as_written":
             return Outcome.APPLIED, "found open at start; the disk shows that it was written"
+        case "as_before" if exchanged:
+            return Outcome.OVERWRITTEN, "found open at start; ours was live, and a gateway write has put the row back"
         case "as_before":
             return Outcome.REFUSED, "found open at start; the disk shows that nothing was written"
         case "unreadable":
@@ -193,21 +205,25 @@ def _quarantined(folder: Folder, attempt: Attempt) -> list[str]:
     return [n.removeprefix(OWN_PREFIX).removesuffix(suffix) for n in sorted(held)]
 
 
-def _put_away(folder: Folder, name: str, attempt: Attempt) -> bool:
-    """Unlink what this attempt left of its own and of its ancestors. True when a gateway version had to stay."""
-    kept = False
+def _put_away(folder: Folder, name: str, attempt: Attempt) -> tuple[bool, bool]:
+    """Unlink what this attempt left of its own and of its ancestors. Gives whether a gateway version had to stay, and
+    whether the version that we had read lay there: then ours was live once.
+    """
+    kept = exchanged = False
     for ours in sorted(n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}") and n.endswith(".tmp")):
         digest = _sha256(folder, ours)
-        if digest not in (attempt.new_sha256, attempt.base_sha256) and _sha256(folder, name) == attempt.new_sha256:
+        crossed = digest not in (attempt.new_sha256, attempt.base_sha256) and not _unfinished(folder, ours)
+        if crossed and _sha256(folder, name) == attempt.new_sha256:
             with suppress(OSError):
                 exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
                 digest = _sha256(folder, ours)
+        exchanged = exchanged or digest == attempt.base_sha256
         if digest in (attempt.new_sha256, attempt.base_sha256) or _unfinished(folder, ours):
             os.fsync(folder.fd)
             os.unlink(ours, dir_fd=folder.fd)
         else:
             kept = True
-    return kept
+    return kept, exchanged
 
 
 def _unfinished(folder: Folder, ours: str) -> bool:

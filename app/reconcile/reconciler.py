@@ -61,6 +61,8 @@ class Reconciler:
         self.repairer = Repairer(settings, clock, audit, lambda: self.scanner)
         self.report = Report()
         self.repaired_total = 0
+        self.failing = 0
+        """How many sessions are put off because their repairs fail."""
         self.wake_at: int | None = None
         """When (epoch ms) the next thing falls due that a pass would do."""
         self.folders: frozenset[str] = frozenset()
@@ -124,11 +126,6 @@ class Reconciler:
         wanted |= {os.path.join(state.path, "agents") for state in self.scanner.state_dirs}
         return frozenset(folder for folder in wanted if os.path.isdir(folder))
 
-    @property
-    def failing(self) -> int:
-        """How many sessions are put off because their repairs fail."""
-        return len(self._put_off)
-
     def _first_the_audit(self) -> list[Attempt]:
         """Resolve what a crash left open, take the looks that are due; gives what was found overwritten."""
         try:
@@ -176,7 +173,9 @@ class Reconciler:
             bytes_read=scanner.bytes_read,
         )
         stuck = {f.name for f in report.with_code(Code.STUCK, Code.ENDING)}
-        self._put_off = {name: put_off for name, put_off in self._put_off.items() if name in stuck}
+        forgotten = self.clock.monotonic() - LONGEST_DELAY
+        self._put_off = {n: p for n, p in self._put_off.items() if n in stuck or p.until > forgotten}
+        self.failing = sum(1 for name in self._put_off if name in stuck)
         return report
 
     def _marked(self, finding: Finding) -> Finding:

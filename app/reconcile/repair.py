@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.audit.log import AuditLog, new_id
+from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
@@ -133,7 +133,10 @@ class Repairer:
                     raise _Stop(Outcome.SUPERSEDED, str(error)) from None
                 new, edit = splice(base.data, finding.key, fields.as_fields())
                 evidence = describe_evidence(again.evidence, self._settings.policy) if again else {}
-                return _Rewrite(new, edit, {"after": fields.as_fields(), "evidence": evidence})
+                note: dict[str, Any] = {"after": fields.as_fields(), "evidence": evidence}
+                if again is not None:
+                    note["before"] = describe_fields(again.evidence.row)
+                return _Rewrite(new, edit, note)
 
             return self._carry_out(folder, finding.target, attempt, rewrite)
 
@@ -150,7 +153,7 @@ class Repairer:
             folder = self._enter(stack, target, ask.trigger)
             self._as_we_left_it(_row_in(folder, target, repair.session_key, self._settings.store_max_bytes), repair)
             attempt = replace(
-                _blank(repair, new_id(self._clock.now()), self._clock.now(), ask),
+                _blank(repair, self._audit.next_id(self._clock.now()), self._clock.now(), ask),
                 kind="undo",
                 before=repair.after,
                 after=repair.before,
@@ -217,7 +220,7 @@ class Repairer:
             raise NotStuck("its row is gone", None)
         row, now = found.evidence.row, self._clock.now()
         return Attempt(
-            id=new_id(now),
+            id=self._audit.next_id(now),
             kind="settle",
             opened_at=now,
             state_dir=found.target.state_dir,
@@ -266,7 +269,8 @@ class Repairer:
                     new_sha256=hashlib.sha256(plan.new).hexdigest(),
                     **plan.note,
                 )
-                change = Change(base, plan.new, plan.edit, attempt.id)
+                token = attempt.id if not crossings else f"{attempt.id}.try{crossings}"  # each try keeps its quarantine
+                change = Change(base, plan.new, plan.edit, token)
                 try:
                     done = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
                 except StoreChanged:

@@ -13,7 +13,15 @@ from app.domain.verdict import judge
 from app.openclaw.config import ConfigProblem, SessionConfig, read_config
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, find_stores, state_dir_of
+from app.openclaw.paths import (
+    StateDir,
+    StoreTarget,
+    default_state_dir,
+    expand_home,
+    find_stores,
+    home_dir,
+    state_dir_of,
+)
 from app.openclaw.processes import read_transcript_lock, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import Place, TrailReader
@@ -70,11 +78,20 @@ class Scanner:
         self._policy: Policy = settings.policy
         self._eras = EraReader()
         self._known: dict[str, _Known] = {}
+        self._seen: set[str] = set()
         self._watched: dict[tuple[str, str], _Watch] = {}
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
-        self._trails = TrailReader(os.path.abspath(os.path.expanduser(trajectory_dir)) if trajectory_dir else None)
-        self.bytes_read = 0
+        self._trails = TrailReader(
+            os.path.abspath(expand_home(trajectory_dir, home_dir(env))) if trajectory_dir else None,
+            settings.silent_after_seconds,
+        )
+        self._store_bytes = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of stores and trajectories that were read so far."""
+        return self._store_bytes + self._trails.bytes_read
 
     @property
     def state_dirs(self) -> tuple[StateDir, ...]:
@@ -108,6 +125,7 @@ class Scanner:
 
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
         targets, problems = self.targets()
+        self._seen = {target.path for target in targets}
         sight = Sight(state_problems=problems)
         looked: list[tuple[StoreTarget, _Known | Problem]] = []
         for target in targets:
@@ -148,15 +166,18 @@ class Scanner:
             self._gateways.pop(target.state_dir, None)
             looked: list[tuple[StoreTarget, _Known | Problem]] = [(target, _known_of(target, rows, self._policy))]
             for other in self.targets()[0]:
-                known = self._known.get(other.path)
-                if known is not None and other.path != target.path and other.state_dir == target.state_dir:
-                    looked.append((other, known))
+                if other.path != target.path and other.state_dir == target.state_dir:
+                    # A session that works for this row may run in another agent's store. What the last pass saw there
+                    # is good enough; a store that no pass has seen (a CLI has run none) is looked at now.
+                    known = self._known.get(other.path) if other.path in self._seen else self._look(other)
+                    if known is not None:
+                        looked.append((other, known))
             return self._judge(target, row, self._children(looked))
 
     def successor(self) -> Scanner:
         """A scanner that remembers what this one does; for when a read of this one never comes back."""
         heir = Scanner(self._settings, self._clock, self._env, self._gateway_of)
-        heir._known, heir._watched = dict(self._known), dict(self._watched)
+        heir._known, heir._watched, heir._seen = dict(self._known), dict(self._watched), set(self._seen)
         return heir
 
     def _look(self, target: StoreTarget) -> _Known | Problem | None:
@@ -173,7 +194,7 @@ class Scanner:
                 if known is not None and known.identity == identity:
                     return known
                 data, identity = folder.read(target.name, self._settings.store_max_bytes)
-            self.bytes_read += len(data)
+            self._store_bytes += len(data)
             known = _known_of(target, read_rows(data), self._policy, identity)
         except (FileProblem, StoreProblem) as error:
             self._known.pop(target.path, None)
@@ -201,7 +222,7 @@ class Scanner:
             return Finding(target, evidence, judge(evidence, self._policy, now))
         sessions = Place(target.root, target.folder, target.name)
         trails = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
-        lock = read_transcript_lock(trails.place, now) if trails.place else None
+        lock = read_transcript_lock(trails.place, now) if trails.place and trails.problem is None else None
         evidence = Evidence(
             row=row,
             trails=trails.trails,

@@ -92,6 +92,7 @@ def test_a_log_is_searched_to_its_end(tmp_path: Path) -> None:
     """2 MiB of other pages stand before the page that names the table."""
     with unchecked_wal(tmp_path, "CREATE TABLE cache_entries (x)") as gateway:
         gateway.execute("INSERT INTO cache_entries VALUES (zeroblob(2097152))")
+        gateway.commit()
         gateway.execute(SESSIONS["2026.8.1"])
         gateway.commit()
         assert in_sqlite(tmp_path)

@@ -98,6 +98,7 @@ def test_a_profile_has_a_state_dir_of_its_own_unless_one_is_named(profile: str, 
         ([".openclaw/openclaw.json", "s/x"], {"OPENCLAW_STATE_DIR": "~/s"}, "s/openclaw.json"),
         ([".clawdbot/x"], {}, ".clawdbot/openclaw.json"),
         ([".openclaw/x", ".clawdbot/clawdbot.json"], {}, ".clawdbot/clawdbot.json"),
+        ([".openclaw/x", ".clawdbot/clawdbot.json"], {"OPENCLAW_STATE_DIR": "~/.openclaw"}, ".openclaw/openclaw.json"),
     ],
 )
 def test_the_configuration_is_the_file_that_openclaw_takes(

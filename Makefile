@@ -1,0 +1,76 @@
+# `make run` and `make test` need make, git and Python 3.11 or newer; everything else goes into ./.venv.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-user --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## start the service (on a demo state where there is no OpenClaw); ARGS go to `clawmend serve`
+	@exec $(PY) -m app.cli serve --or-demo $(ARGS)
+
+demo: $(VENV)/.installed ## start the service on the demo state
+	@exec $(PY) -m app.cli serve --demo $(ARGS)
+
+test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TESTS names some, ARGS go to pytest
+	@$(PY) -m pytest $(or $(TESTS),tests) -m "not live and not browser" $(ARGS)
+
+lint: $(VENV)/.installed-dev ## formatting, lint, types, import rules
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+lock: $(VENV)/.installed-dev ## compile both lock files again
+	@$(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o requirements.lock
+	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o requirements-dev.lock
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+# The stamps lie inside the venv, so that a venv that is made anew is filled anew. $(PY) is a link to the interpreter:
+# when that goes away with an upgrade of the system, make sees no file and makes the venv again.
+$(VENV)/.installed: requirements.lock $(PY)
+	@echo "installing what Clawmend needs into ./$(VENV)"
+	@$(PIP_INSTALL) -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(PY)
+	@echo "installing what Clawmend and its tests need into ./$(VENV)"
+	@$(PIP_INSTALL) -r requirements-dev.lock
+	@touch $@ $(VENV)/.installed
+
+# A version of Python that also has ensurepip goes before one that has not: Debian parts that off as pythonX.Y-venv.
+$(PY):
+	@works() { "$$1" -c "import sys$$2; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; }; \
+	python=; \
+	for module in ", ensurepip" ""; do \
+	  for name in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if [ -z "$$python" ] && works "$$name" "$$module"; then python=$$name; fi; \
+	  done; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Clawmend needs Python 3.11 or newer and finds none; on Debian and Ubuntu: sudo apt-get install python3 python3-venv" >&2; \
+	  exit 1; \
+	fi; \
+	if ! works "$$python" ", ensurepip"; then \
+	  package=$$("$$python" -c "import sys; print('python%d.%d-venv' % sys.version_info[:2])"); \
+	  if [ "$$(id -u)" = 0 ]; then root=; \
+	  elif sudo -n true >/dev/null 2>&1; then root="sudo -n"; \
+	  else root=no; fi; \
+	  if [ "$$root" = no ] || ! command -v apt-get >/dev/null 2>&1; then \
+	    echo "Python's venv module is not complete; type this, then make again: sudo apt-get install $$package" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "installing $$package"; \
+	  $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$$package" >/dev/null 2>&1 \
+	    || { $$root apt-get update -qq \
+	      && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$$package" >/dev/null; }; \
+	fi; \
+	"$$python" -m venv --clear $(VENV)

@@ -1,0 +1,174 @@
+"""What a load balancer asks: /health, /livez, /readyz."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from app.domain.model import Gateway
+from app.openclaw.paths import StateDir
+from tests.api.conftest import Serve, on_the_machines_clock, wait_until
+from tests.world import STUCK_KEY, STUCK_SESSION_ID, UNKNOWN, World
+
+
+class Hanging:
+    """A look at the gateway's process that does not come back until the test lets it: a pass that hangs."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self, _: StateDir) -> Gateway:
+        assert self.free.wait(30)
+        return UNKNOWN
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.free.set()
+
+
+def test_health_says_exactly_what_was_promised_and_asks_for_no_login(world: World, serve: Serve) -> None:
+    world.recording("success-done")
+    answer = serve().bare.get("/health")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert set(body) == {"status", "stuck", "repaired_total", "last_pass_at", "checks"}
+    assert (body["status"], body["stuck"], body["repaired_total"]) == ("pass", 0, 0)
+    moment = datetime.fromtimestamp(world.clock.wall / 1000, UTC)
+    assert body["last_pass_at"] == moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert {check["status"] for check in body["checks"].values()} == {"pass"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+def test_head_answers_as_get_does_without_a_body(world: World, serve: Serve, path: str) -> None:
+    world.recording("success-done")
+    server = serve()
+    head, get = server.bare.head(path), server.bare.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_a_stuck_session_is_a_warning_and_still_200(world: World, serve: Serve) -> None:
+    world.stuck()
+    answer = serve().bare.get("/health")
+    assert (answer.status_code, answer.json()["status"], answer.json()["stuck"]) == (200, "warn", 1)
+    assert answer.json()["checks"]["sessions"]["status"] == "warn"
+
+
+def test_a_store_that_cannot_be_read_is_a_warning_and_still_200(world: World, serve: Serve) -> None:
+    world.write_store(b"{")
+    answer = serve().bare.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+    assert answer.json()["checks"]["stores"]["problems"] == {"not_json": 1}
+
+
+def test_repairs_are_counted_however_they_were_asked_for_and_across_a_restart(world: World, serve: Serve) -> None:
+    world.stuck()
+    server = serve()
+    assert server.repair(STUCK_SESSION_ID).json()["outcome"] == "applied"
+    assert server.bare.get("/health").json()["repaired_total"] == 1
+    assert server.bare.get("/health").json()["status"] == "pass"
+    assert serve().bare.get("/health").json()["repaired_total"] == 1
+
+
+def test_no_name_of_a_session_an_agent_or_a_file_is_told_without_login(world: World, serve: Serve) -> None:
+    world.stuck()
+    world.write_store(b"{", agent="zebra")
+    server = serve(state_dir=(str(world.state), str(world.folder / "no-such-state")))
+    for path in ("/health", "/readyz", "/livez"):
+        text = server.bare.get(path).text
+        for name in (STUCK_KEY, "s-error400", STUCK_SESSION_ID, "zebra", "main", str(world.folder), "sessions.json"):
+            assert name not in text, path
+
+
+def test_health_fails_while_the_audit_database_is_gone_and_recovers_with_it(world: World, serve: Serve) -> None:
+    world.recording("success-done")
+    server = serve()
+    database = world.folder / "own" / "audit.db"
+    away = database.with_name("away")
+
+    database.rename(away)
+    server.look()
+    answer = server.bare.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "fail")
+    assert answer.json()["checks"]["audit"]["status"] == "fail"
+    assert server.bare.head("/health").status_code == 503
+    assert server.bare.get("/readyz").status_code == 503
+    assert server.bare.get("/livez").status_code == 200
+
+    away.rename(database)
+    server.look()
+    assert server.bare.get("/health").status_code == 200
+    assert server.bare.get("/readyz").status_code == 200
+
+
+def test_health_fails_when_no_pass_comes_for_three_intervals_and_recovers_with_the_next(
+    world: World, serve: Serve, hanging: Hanging
+) -> None:
+    world.stuck()
+    server = serve(on_the_machines_clock(world, hanging, scan_interval_seconds=0.5, store_timeout_seconds=600))
+    assert server.bare.get("/health").status_code == 200
+
+    hanging.free.clear()
+    wait_until(lambda: server.bare.get("/health").status_code == 503, "health fails")
+    body = server.bare.get("/health").json()
+    assert (body["status"], body["checks"]["passes"]["status"]) == ("fail", "fail")
+    assert body["checks"]["passes"]["seconds_since_last"] >= 1.5, "three intervals, not fewer"
+    assert server.bare.get("/readyz").status_code == 503
+    assert server.bare.get("/livez").status_code == 200, "the process lives; a restart would help nobody"
+    listed = server.http.get("/sessions/stuck")
+    assert listed.json()["count"] == 1, "the last report is served meanwhile"
+
+    hanging.free.set()
+    wait_until(lambda: server.bare.get("/health").status_code == 200, "health recovers")
+
+
+def test_a_store_whose_read_never_comes_back_is_left_out_and_the_passes_go_on(
+    world: World, serve: Serve, hanging: Hanging
+) -> None:
+    world.stuck()
+    server = serve(on_the_machines_clock(world, hanging, scan_interval_seconds=0.5, store_timeout_seconds=0.5))
+    hanging.free.clear()
+
+    def left_out() -> bool:
+        checks = server.bare.get("/health").json()["checks"]
+        return bool(checks["stores"]["problems"] == {"not_answering": 1} and checks["passes"]["status"] == "pass")
+
+    wait_until(left_out, "the store is left out")
+
+
+def test_the_service_is_not_ready_before_its_first_pass(world: World, serve: Serve, hanging: Hanging) -> None:
+    world.stuck()
+    hanging.free.clear()
+    server = serve.start(on_the_machines_clock(world, hanging, scan_interval_seconds=60, store_timeout_seconds=600))
+    assert server.bare.get("/readyz").status_code == 503
+    assert server.bare.get("/livez").status_code == 200
+    assert server.bare.get("/health").json()["last_pass_at"] is None
+
+    hanging.free.set()
+    wait_until(lambda: server.bare.get("/readyz").status_code == 200, "ready")
+
+
+def test_asking_for_health_when_the_last_pass_is_too_old_starts_one(world: World, serve: Serve) -> None:
+    world.stuck()
+    server = serve(scan_interval_seconds=0.5)
+    server.app.state.service._scheduler.pause()  # it stands for a scheduler that has died
+    server.look()
+    number = server.reconciler.report.number
+
+    time.sleep(0.6)  # no luck in it: longer than the interval
+    assert server.bare.get("/livez").status_code == 200
+    assert server.reconciler.report.number == number, "nothing else starts one"
+    server.bare.get("/health")
+    wait_until(lambda: server.reconciler.report.number == number + 1, "the pass that was asked for")
