@@ -121,7 +121,7 @@ def _explain(arguments: argparse.Namespace, settings: Settings) -> int:
 def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.audit.log import AuditUnavailable
     from app.main import CannotStart, build_reconciler
-    from app.openclaw.publish import StoreBusy
+    from app.openclaw.quiet import StoreBusy
     from app.reconcile.repair import Ask, NotStuck, StoreUnfit
 
     finding = _only_one(_look(settings), arguments.id)
@@ -145,7 +145,7 @@ def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
 def _undo(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.audit.log import AuditUnavailable
     from app.main import CannotStart, build_reconciler
-    from app.openclaw.publish import StoreBusy
+    from app.openclaw.quiet import StoreBusy
     from app.reconcile.repair import Ask, CannotUndo, StoreUnfit
 
     try:

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from app.audit.log import AuditUnavailable
-from app.openclaw.publish import StoreBusy
+from app.openclaw.quiet import StoreBusy
 from app.reconcile.repair import CannotUndo, NotStuck, StoreUnfit
 
 MEDIA_TYPE = "application/problem+json"

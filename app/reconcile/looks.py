@@ -26,7 +26,6 @@ from app.openclaw.publish import (
     NoExchange,
     NotDurable,
     Published,
-    StoreBusy,
     StoreChanged,
     VersionsKept,
     WriteFailed,
@@ -35,10 +34,10 @@ from app.openclaw.publish import (
     held_name,
     publish,
     read_for_writing,
-    sole_writer,
 )
+from app.openclaw.quiet import StoreBusy, sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
-from app.reconcile.repair import target_of
+from app.reconcile.rewrite import target_of
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
 MOST_LOOKS = 10

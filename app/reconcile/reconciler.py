@@ -14,7 +14,7 @@ from app.domain.model import Code, Gateway
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
-from app.openclaw.publish import StoreBusy, is_quiet
+from app.openclaw.quiet import StoreBusy, is_quiet
 from app.reconcile.looks import Looker
 from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
 from app.reconcile.report import Finding, Report
@@ -221,7 +221,7 @@ class Reconciler:
                     target.name,
                     self.clock.now(),
                     self.settings.store_quiet_seconds,
-                    self.repairer.left.get(target.path),
+                    self.repairer.rewriter.left.get(target.path),
                 )
         except FileProblem:
             return False

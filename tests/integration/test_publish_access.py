@@ -13,6 +13,7 @@ import pytest
 
 from app.openclaw import publish as protocol
 from app.openclaw.folder import FileProblem
+from app.openclaw.quiet import StoreBusy, sole_writer
 from tests.integration.test_publish import LIMIT, NAME, Store, store
 from tests.world import HeldClock
 
@@ -65,7 +66,7 @@ def test_only_one_process_writes_below_a_folder_and_a_killed_one_lets_go(store: 
         "import sys\n"
         "from app.clock import SystemClock\n"
         "from app.openclaw.folder import Folder\n"
-        "from app.openclaw.publish import sole_writer\n"
+        "from app.openclaw.quiet import sole_writer\n"
         "with Folder(sys.argv[1]) as folder, sole_writer(folder, SystemClock(), 0):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
@@ -80,10 +81,10 @@ def test_only_one_process_writes_below_a_folder_and_a_killed_one_lets_go(store: 
     with other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(protocol.StoreBusy), protocol.sole_writer(store.folder, clock, 2.0):
+        with pytest.raises(StoreBusy), sole_writer(store.folder, clock, 2.0):
             pytest.fail("both were let in")
         assert 2.0 <= clock.mono - began < 2.2, "it waited as long as it was told, and no longer"
         other.send_signal(signal.SIGKILL)
         other.wait()
-        with protocol.sole_writer(store.folder, clock, 0):
+        with sole_writer(store.folder, clock, 0):
             assert os.listdir(store.path.parent) == [NAME], "the lock leaves no file"
