@@ -54,7 +54,7 @@ async def undo(request: Request, attempt_id: UUID, wish: Annotated[UndoRequest |
     undone = await run_in_threadpool(reconciler.repairer.undo, attempt, ask)
     if not wish.dry_run:
         await service.next_pass()
-    return _json({**describe_attempt(undone), "dry_run": wish.dry_run})
+    return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 
 async def _attempt(reconciler: Reconciler, attempt_id: UUID) -> Attempt:

@@ -79,10 +79,11 @@ async def repair(request: Request, name: str, wish: Annotated[RepairRequest | No
     except NotStuck as error:
         now = reconciler.clock.now()
         found = describe_finding(error.finding, reconciler.settings.policy, now) if error.finding else None
-        raise Problem("not_stuck", str(error), session=found) from None
+        evidence = found["evidence"] if found else None
+        raise Problem("not_stuck", str(error), session=found, evidence=evidence) from None
     if not wish.dry_run:
         await service.next_pass()
-    return _json(orjson.dumps({**describe_attempt(attempt), "dry_run": wish.dry_run}))
+    return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
 
 
 def only_one(reconciler: Reconciler, name: str) -> Finding:

@@ -44,10 +44,11 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
     return item
 
 
-def describe_attempt(attempt: Attempt) -> dict[str, Any]:
-    """One row of the audit."""
+def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, Any]:
+    """One row of the audit; a dry run is none, and has no id."""
     return {
-        "id": attempt.id,
+        "id": None if dry_run else attempt.id,
+        "dry_run": dry_run,
         "kind": attempt.kind,
         "session_key": attempt.session_key,
         "session_id": attempt.session_id,
