@@ -10,8 +10,6 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TextIO
-
 from app.clock import SystemClock
 from app.openclaw.paths import default_state_dir
 from app.settings import Settings, own_state_folder
@@ -27,8 +25,8 @@ _EPOCH_MS = re.compile(rb"(?<![\d.])1795\d{9}(?![\d.])")
 _ISO = re.compile(rb"2026-11-22T\d{2}:\d{2}:\d{2}\.\d{3}Z")
 
 
-_claims: list[TextIO] = []
-"""The open label of the demo that this process has made: it is locked while it is open."""
+_claims: list[int] = []
+"""The descriptor of the label of the demo that this process has made: locked for as long as it is open."""
 
 
 class NotADemo(Exception):
@@ -79,15 +77,15 @@ def demo_settings(settings: Settings) -> Settings:
 def _claimed(folder: Path) -> bool:
     """Lock the demo for the life of this process; False when another has it. A demo that was not finished is free."""
     while _claims:
-        _claims.pop().close()
+        os.close(_claims.pop())
     try:
-        label = (folder / "DEMO.txt").open()
+        label = os.open(folder / "DEMO.txt", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
         fcntl.flock(label, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        label.close()
+        os.close(label)
         return False
     _claims.append(label)
     return True

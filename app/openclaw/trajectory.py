@@ -94,11 +94,11 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
 def open_runs(fd: int, size: int, since: int) -> tuple[tuple[tuple[str, int], ...], int]:
     """Runs whose last event since `since` (epoch ms) is no `session.ended`, with its time; and the bytes read for it.
 
-    Reads backwards until an event is older, so it costs what was written since then.
+    Reads backwards until an event is older, or a line is longer than any event, so it costs what was written since.
     """
     last: dict[str, tuple[int, bool]] = {}
     at, rest, spent = size, b"", 0
-    while at > 0 and spent < 2 * CAP:
+    while at > 0 and spent < 2 * CAP and len(rest) <= LONGEST_LINE:
         start = max(0, at - _BLOCK)
         data = os.pread(fd, at - start, start) + rest
         spent += at - start
