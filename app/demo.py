@@ -10,6 +10,7 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
 from app.clock import SystemClock
 from app.openclaw.paths import default_state_dir
 from app.settings import Settings, own_state_folder
