@@ -205,6 +205,33 @@ def test_a_field_that_may_have_been_taken_back_by_the_gateway_itself_is_not_brou
     assert world.row(OTHER) == {"sessionId": "o", "updatedAt": 9, "label": "b"}
 
 
+def test_a_gateway_write_built_on_ours_is_joined_with_the_one_that_crossed_before_the_next_try(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has our edit in it, which was taken back: so it is known to be built on ours, and nothing need be guessed."""
+    world.stuck()
+    writes(world, lambda rows: rows.update({OTHER: {"sessionId": "o", "updatedAt": 1, "flag": True}}))
+    reconciler = world.reconciler()
+    ours: list[bytes] = []
+    touch = os.utime
+
+    def slip_in() -> None:
+        writes(world, lambda rows: (rows[OTHER].update(updatedAt=2, usage=7), rows[OTHER].pop("flag")))
+
+    def touch_and_write(*args: Any, **more: Any) -> None:
+        touch(*args, **more)
+        if ours:  # the store was touched: the gateway's version is back in place
+            writes(world, lambda rows: rows[OTHER].update(updatedAt=3, label="b"), on=ours.pop())
+
+    with monkeypatch.context() as patch:
+        before_each_exchange(patch, slip_in, lambda: ours.append(world.store().read_bytes()))
+        patch.setattr(os, "utime", touch_and_write)
+        attempt = settle_by_scheduler(world, reconciler)
+
+    assert world.row(OTHER) == {"sessionId": "o", "updatedAt": 3, "usage": 7, "label": "b"}
+    assert (world.row()["status"], attempt.outcome, attempt.crossings) == ("failed", "applied", 1)
+
+
 def test_a_row_that_moved_on_after_a_crossing_is_left_as_the_gateway_has_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
