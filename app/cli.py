@@ -14,6 +14,7 @@ from app import __version__
 if TYPE_CHECKING:
     from app.audit.models import Attempt
     from app.reconcile.report import Finding, Report
+    from app.reconcile.scan import Scanner
     from app.settings import Settings
 
 NOTHING_STUCK, SOMETHING_STUCK, COULD_NOT_TELL = 0, 1, 2
@@ -124,10 +125,11 @@ def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.openclaw.quiet import StoreBusy
     from app.reconcile.repair import Ask, NotStuck, StoreUnfit
 
-    finding = _only_one(_look(settings), arguments.id)
     ask = Ask("cli", _user(), _reason(arguments), not arguments.apply, arguments.force is not None, arguments.force)
     try:
-        attempt = build_reconciler(settings).repairer.settle(finding, ask)
+        reconciler = build_reconciler(settings)
+        finding = _only_one(_look(settings, reconciler.scanner), arguments.id)
+        attempt = reconciler.repairer.settle(finding, ask)
     except NotStuck as error:
         print(f"clawmend: not settled: {error}", file=sys.stderr)
         return COULD_NOT_TELL
@@ -183,7 +185,7 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     return NOTHING_STUCK
 
 
-def _look(settings: Settings) -> Report:
+def _look(settings: Settings, scanner: Scanner | None = None) -> Report:
     """One pass that only looks."""
     from app.clock import SystemClock
     from app.reconcile.report import Report
@@ -191,7 +193,7 @@ def _look(settings: Settings) -> Report:
 
     clock = SystemClock()
     began = clock.now()
-    scanner = Scanner(settings, clock, os.environ)
+    scanner = scanner or Scanner(settings, clock, os.environ)
     sight = scanner.scan(_Progress())
     _Progress.clear()
     return Report(1, began, clock.now(), tuple(sight.stores), tuple(sight.state_problems), scanner.bytes_read)

@@ -71,6 +71,7 @@ def demo_settings(settings: Settings) -> Settings:
             "state_dir": (str(state),),
             "database_url": f"sqlite:///{folder / 'audit.db'}",
             "error_quiet_seconds": settings.stale_after_seconds,
+            "compaction_quiet_seconds": settings.stale_after_seconds,
         }
     )
 

@@ -38,7 +38,7 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
             "started_at": rfc3339(row.started_at),
             "ended_at": rfc3339(row.ended_at),
             "updated_at": rfc3339(row.updated_at),
-            "recovery": list(row.recovery),
+            "recovery": [*row.recovery, *row.guards],
             "family": list(row.family),
         },
         "trajectories": [_trail(t) for t in evidence.trails],
@@ -52,6 +52,7 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
             "reason": evidence.gateway.reason,
         },
         "watched_seconds": round(evidence.watched, 3),
+        "calm_seconds": None if evidence.calm is None else round(min(evidence.calm, evidence.watched), 3),
         "windows": {
             "success": policy.stale_after,
             "error": policy.error_quiet,

@@ -5,11 +5,13 @@ Units: every time is epoch milliseconds (as OpenClaw stores them), every duratio
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 RUNNING = "running"
+_FLUSHED_WITHIN_MS = 5_000
 TERMINAL_STATUSES = ("done", "failed", "timeout", "killed")
 SETTLED_FIELDS = ("status", "endedAt", "runtimeMs", "abortedLastRun")
 
@@ -66,6 +68,8 @@ class Row:
     """Keys of the rows that this one works for (`spawnedBy`, `parentSessionKey`)."""
     recovery: tuple[str, ...] = ()
     """Fields that say that OpenClaw itself is recovering this session."""
+    guards: tuple[str, ...] = ()
+    """Fields that 2026.7.x keeps for a restart while a turn runs: such a turn is not over, whatever its end says."""
     problem: str | None = None
     """Why this row cannot be judged at all."""
 
@@ -165,6 +169,8 @@ class Evidence:
     trail_problem: str | None = None
     """Why the trajectory could not be looked for, or not where it is said to be."""
     transcript: FileIdentity | None = None
+    pointer: FileIdentity | None = None
+    """The trajectory's pointer file, which OpenClaw writes anew when an attempt begins."""
     lock: TranscriptLock | None = None
     children: tuple[str, ...] = ()
     """Keys of rows that run, or wait to run, for this one."""
@@ -173,6 +179,8 @@ class Evidence:
     """Seconds of our monotonic clock across which all of this looked the same."""
     witnessed: bool = False
     """We saw it look otherwise before: what it shows now is no older than `watched`."""
+    calm: float | None = math.inf
+    """Seconds of our monotonic clock for which no other session of its gateway has been at work; None: one is."""
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
@@ -181,8 +189,17 @@ class Evidence:
             replace(self.row, updated_at=None),
             tuple((t.path, t.identity) for t in self.trails),
             self.transcript,
+            self.pointer,
             self.lock is not None,
         )
+
+    def began_after(self, trail: Trail, end: End) -> bool:
+        """A newer attempt than the one that ended: its pointer was written after the file that has the end.
+
+        Asked only where the file still is as the gateway wrote it: a copy's times tell when it was copied.
+        """
+        as_written = 0 <= trail.identity.mtime - end.ts <= _FLUSHED_WITHIN_MS
+        return as_written and self.pointer is not None and self.pointer.mtime_ns > trail.identity.mtime_ns
 
 
 @dataclass(frozen=True, slots=True)

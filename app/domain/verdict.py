@@ -65,6 +65,8 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
         return Verdict(Code.UNPROVABLE, "the end stands in an earlier trajectory and names no session key")
     if end.session_key is not None and end.session_key.lower() != row.key.lower():
         return Verdict(Code.UNPROVABLE, "the last end in its trajectory belongs to another row with this sessionId")
+    if evidence.began_after(latest, end):
+        return _no_end(evidence, latest, policy, now, "a newer attempt has begun since the last end")
     for _, last_ts in latest.open_runs or ():
         if not evidence.gateway.gone_since(last_ts) and now - last_ts < policy.silent_after * 1000:
             return _no_end(evidence, latest, policy, now, "another run in its trajectory is still open")
@@ -76,11 +78,13 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
     if status is None:
         return Verdict(Code.UNPROVABLE, f"the end says {end.status or 'nothing'}, which is no outcome that we know")
 
-    window = _window(evidence, end, policy)
+    if row.guards:
+        return Verdict(Code.RECOVERING, f"its turn ended with {end.status}, and OpenClaw keeps {', '.join(row.guards)}")
+    window, watched = _window(evidence, end, policy)
     age = (now - end.ts) / 1000
     if evidence.witnessed:
         age = min(age, evidence.watched)  # we saw it change: a clock that jumped ahead does not make it older
-    due_at = max(end.ts + round(window * 1000), now + round((window - evidence.watched) * 1000))
+    due_at = max(end.ts + round(window * 1000), now + round((window - watched) * 1000))
     by_person_only = row.is_subagent and not policy.settle_subagents
     verdict = Verdict(
         Code.STUCK,
@@ -88,7 +92,7 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
         + ("; a subagent's row is settled by a person only" if by_person_only else ""),
         settlement=settle(row, status, end.ts),
         due_at=None if by_person_only else due_at,
-        ripe=not by_person_only and age >= window and evidence.watched >= window,
+        ripe=not by_person_only and age >= window and watched >= window,
     )
     if age < window:
         return replace(
@@ -99,13 +103,16 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
     return verdict
 
 
-def _window(evidence: Evidence, end: End, policy: Policy) -> float:
-    """Seconds that must pass after an end before the gateway can be said to have missed it."""
+def _window(evidence: Evidence, end: End, policy: Policy) -> tuple[float, float]:
+    """Seconds that must pass after an end before the gateway can be said to have missed it, and those seen to pass.
+
+    A retry may wait behind other sessions' turns (docs/decisions/0008): they must have come to rest first.
+    """
     if end.status == "success" or evidence.gateway.gone_since(end.ts):
-        return policy.stale_after
-    if end.compaction:
-        return max(policy.stale_after, policy.error_quiet, policy.compaction_quiet)
-    return max(policy.stale_after, policy.error_quiet)
+        return policy.stale_after, evidence.watched
+    if end.compaction or evidence.calm is None:
+        return max(policy.stale_after, policy.error_quiet, policy.compaction_quiet), evidence.watched
+    return max(policy.stale_after, policy.error_quiet), min(evidence.watched, evidence.calm)
 
 
 def _no_end(evidence: Evidence, trail: Trail, policy: Policy, now: int, why: str) -> Verdict:
@@ -128,12 +135,16 @@ def _no_end(evidence: Evidence, trail: Trail, policy: Policy, now: int, why: str
 def _without_trail(evidence: Evidence, policy: Policy, now: int) -> Verdict:
     """Running, and no trajectory tells of it."""
     started_at = evidence.row.started_at or 0
+    last_sign = max(started_at, evidence.transcript.mtime if evidence.transcript else 0)
+    if evidence.gateway.gone_since(last_sign):
+        gone = "is gone" if evidence.gateway.state == "absent" else "has been restarted since"
+        return Verdict(Code.ORPHANED, f"no trajectory tells of its turn, and the gateway that ran it {gone}")
     if evidence.transcript is None:
         age = (now - started_at) / 1000
         if age >= policy.never_started_after:
             return Verdict(Code.NEVER_STARTED, f"set running {_age(age)} ago, and no transcript was ever written")
         return Verdict(Code.WORKING, f"set running {_age(age)} ago, nothing is written yet")
-    quiet = (now - max(started_at, evidence.transcript.mtime)) / 1000
+    quiet = (now - last_sign) / 1000
     if quiet < policy.never_started_after:
         return Verdict(Code.WORKING, f"no trajectory yet; its transcript was written {_age(max(0.0, quiet))} ago")
     return Verdict(

@@ -93,7 +93,7 @@ def find_gateway(state: StateDir, processes: tuple[Process, ...], *, boot_ms: in
         return Gateway("unknown", None, f"process {ours[0].pid} may be a gateway")
     if not sees_all_processes():
         return Gateway("unknown", None, "the processes of this machine are not all in sight (a container?)")
-    return Gateway("absent", None, "no OpenClaw process runs on this machine")
+    return Gateway("absent", None, "no process on this machine works on this state dir")
 
 
 def running_gateway(state: StateDir) -> Gateway:

@@ -11,7 +11,14 @@ from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
 _CHUNK = 1 << 20
-_RECOVERY = ("subagentRecovery", "mainRestartRecovery", "pendingFinalDelivery", "pendingDeliveryNotice")
+_RECOVERY = (
+    "abortedLastRun",
+    "restartRecoveryRuns",
+    "subagentRecovery",
+    "mainRestartRecovery",
+    "pendingFinalDelivery",
+    "pendingDeliveryNotice",
+)
 
 
 class StoreProblem(Exception):
@@ -83,6 +90,7 @@ def _row(text: str, member: Member) -> Row:
         family=tuple(i for i in _strings(value.get("usageFamilySessionIds")) if i != session_id),
         parents=tuple(p for p in (_word(value, "spawnedBy"), _word(value, "parentSessionKey")) if p),
         recovery=_recovery(value),
+        guards=tuple(_clean(n) for n in value if n.startswith("restartRecovery") and n not in _RECOVERY and value[n]),
         problem=None if status != RUNNING else _problem(text, member, valid=valid),
     )
 
@@ -99,11 +107,7 @@ def _problem(text: str, member: Member, *, valid: bool) -> str | None:
 
 def _recovery(value: dict[str, Any]) -> tuple[str, ...]:
     """Fields by which OpenClaw marks a row that its own restart recovery, or a delivery, still owns (section 7)."""
-    names = [_clean(n) for n in value if n.startswith("restartRecovery") and value[n]]
-    if value.get("abortedLastRun") is True:
-        names.append("abortedLastRun")
-    names += [n for n in _RECOVERY if value.get(n)]
-    return tuple(names)
+    return tuple(n for n in _RECOVERY if value.get(n))
 
 
 def _ms(value: dict[str, Any], name: str) -> int | None:

@@ -38,6 +38,7 @@ class Trails:
     transcript: FileIdentity | None = None
     place: Place | None = None
     """Where the transcript is, or would be."""
+    pointer: FileIdentity | None = None
 
 
 class _Lost(Exception):
@@ -61,6 +62,7 @@ class TrailReader:
         """The trails of `row`, whose store is `sessions`. Never raises for what is on disk."""
         transcript: FileIdentity | None = None
         here: Place | None = None
+        pointer: FileIdentity | None = None
         trails: list[Trail] = []
         try:
             for session_id in (row.session_id or "", *reversed(row.family[-FAMILY_LOOKED_AT:])):
@@ -69,13 +71,14 @@ class TrailReader:
                 if current:
                     here = place
                     transcript = _identity(place, "transcript")
+                    pointer = _identity(_pointer_place(place), "trajectory's pointer")
                 for file in self._candidates(place, session_id, state_dir):
                     trail = self._trail(file, session_id)
                     if trail is not None:
                         trails.append(self._with_open_runs(file, trail, row))
         except _Lost as lost:
             return Trails((), str(lost), transcript, here)
-        return Trails(tuple(trails), None, transcript, here)
+        return Trails(tuple(trails), None, transcript, here, pointer)
 
     def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
         base = transcript.name.removesuffix(".jsonl")
@@ -85,7 +88,7 @@ class TrailReader:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", session_id)[:120]
             name = name if re.search(r"[A-Za-z0-9]", name) else "session"
             places.append(Place(self._trajectory_dir, self._trajectory_dir, f"{name}.jsonl"))
-        pointed = _pointer(Place(transcript.root, transcript.folder, f"{base}.trajectory-path.json"), session_id)
+        pointed = _pointer(_pointer_place(transcript), session_id)
         if pointed is None or _same_place(pointed, sibling) or any(_is(pointed, p) for p in places):
             return places
         for root in (state_dir, self._trajectory_dir):
@@ -153,6 +156,11 @@ def transcript_place(session_id: str, session_file: str | None, sessions: Place,
     if not _SAFE_ID.match(session_id):
         raise _Lost("its sessionId is no file name and its row names no transcript")
     return Place(sessions.root, sessions.folder, f"{session_id}.jsonl")
+
+
+def _pointer_place(transcript: Place) -> Place:
+    base = transcript.name.removesuffix(".jsonl")
+    return Place(transcript.root, transcript.folder, f"{base}.trajectory-path.json")
 
 
 def _pointer(place: Place, session_id: str) -> str | None:

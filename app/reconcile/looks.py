@@ -71,6 +71,13 @@ class Looker:
                     overwritten.append(attempt)
         return overwritten
 
+    def finds_overwritten(self, attempt: Attempt) -> bool:
+        """A look before its time, since a pass has found the row stuck again."""
+        try:
+            return attempt.kind == "settle" and self._look(attempt) == Outcome.OVERWRITTEN
+        except StoreBusy:
+            return False
+
     def resolve_left_open(self) -> int:
         """Give every attempt that a crash left open the outcome that the disk shows; how many were resolved.
 

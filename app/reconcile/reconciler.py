@@ -88,7 +88,8 @@ class Reconciler:
         if self.audit_problem is None:
             changed = [self._repeat(attempt) for attempt in overwritten]
             if self.settings.auto_repair:
-                changed += [self._settle(f) for f in self._due(report)]
+                repeated = {(a.store_path, a.session_key) for a in overwritten}
+                changed += [self._settle(f) for f in self._due(report) if f.name not in repeated]
             if any(changed):
                 report = self._look(generation)
         if report is not None:
@@ -104,7 +105,7 @@ class Reconciler:
             return None
         self._generation += 1
         self.skipped.add(reading[0])
-        self.scanner = self.scanner.successor()
+        self.scanner = self.scanner.successor(reading[0])
         self.reading = None
         logger.error("reading a store does not come back; it is left out: %s", reading[0])
         return reading[0]
@@ -227,6 +228,16 @@ class Reconciler:
             return False
 
     def _settle(self, finding: Finding) -> bool:
+        """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""
+        row = finding.evidence.row
+        try:
+            earlier = self.audit.latest_applied(finding.target.path, row.key)
+            turn = (row.session_id, row.started_at)
+            if earlier and earlier.finished_at is None and (earlier.session_id, earlier.started_at) == turn:
+                return self._repeat(earlier) if self._looker.finds_overwritten(earlier) else True
+        except AuditUnavailable as error:
+            self.audit_problem = str(error)
+            return False
         ask = Ask(Trigger.SCHEDULER, "clawmend", "its window has passed")
         return self._try(finding, ask)
 

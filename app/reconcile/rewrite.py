@@ -153,7 +153,7 @@ class Rewriter:
         return self._audit.get(attempt.id) or attempt
 
     def _rejoined(self, folder: Folder, name: str, crossed: Change, live: StoreBytes) -> StoreBytes:
-        """The store after a crossing. Ours was taken back, so only a write that was built on it can have our edit in it:
+        """The store after a crossing. Ours was taken back, so only a write that was built on it has our edit in it:
         the gateway had read ours in that moment, and not what it had written itself. The two are brought together.
         """
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.clock import Clock
-from app.domain.model import RUNNING, Evidence, FileIdentity, Gateway, Policy, Row
+from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Gateway, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.config import ConfigProblem, SessionConfig, read_config
 from app.openclaw.era import EraReader
@@ -26,11 +26,13 @@ from app.openclaw.processes import read_transcript_lock, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import Place, TrailReader
 from app.reconcile.report import Finding, Problem, StoreState
+from app.reconcile.watch import Watches
 from app.settings import Settings
 
 _NO_FILE = FileIdentity(0, 0, 0, 0)
 
 _LEFT_OVER = "its sessions live in a database; this sessions.json is left over"
+_AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
 
@@ -43,13 +45,6 @@ class _Known:
     settled: tuple[Finding, ...]
     open_rows: tuple[Row, ...]
     children: tuple[tuple[str, Row], ...]
-
-
-@dataclass(slots=True)
-class _Watch:
-    fingerprint: tuple[object, ...]
-    since: float
-    witnessed: bool
 
 
 @dataclass(slots=True)
@@ -79,7 +74,7 @@ class Scanner:
         self._eras = EraReader()
         self._known: dict[str, _Known] = {}
         self._seen: set[str] = set()
-        self._watched: dict[tuple[str, str], _Watch] = {}
+        self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
         self._trails = TrailReader(
@@ -138,17 +133,23 @@ class Scanner:
                 looked.append((target, known))
         children = self._children(looked)
         self._gateways = {}
-        spoken: set[tuple[str, str]] = set()
+        running: dict[str, list[Finding]] = {}
+        for target, known in looked:
+            if isinstance(known, _Known):
+                seen(target)
+                running[target.path] = [self._judge(target, row, children) for row in known.open_rows]
+        found = [f for findings in running.values() for f in findings]
+        at_work = {f.target.state_dir for f in found if f.verdict.code in _AT_WORK}
+        for state_dir in {target.state_dir for target in targets}:
+            self._watches.note_work(state_dir, at_work=state_dir in at_work)
         for target, known in looked:
             if isinstance(known, Problem):
                 sight.stores.append(StoreState(target, problem=known))
-                continue
-            findings = tuple(self._judge(target, row, children) for row in known.open_rows)
-            spoken.update(f.name for f in findings)
-            sight.stores.append(StoreState(target, known.identity, findings=(*findings, *known.settled)))
-        self._watched = {name: watch for name, watch in self._watched.items() if name in spoken}
-        paths = {t.path for s in sight.stores for f in s.findings for t in f.evidence.trails}
-        self._trails.forget_all_but(paths)
+            else:
+                findings = tuple(self._calmed(f) for f in running[target.path])
+                sight.stores.append(StoreState(target, known.identity, findings=(*findings, *known.settled)))
+        self._watches.forget_all_but({f.name for f in found})
+        self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
         return sight
 
     def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:
@@ -174,10 +175,11 @@ class Scanner:
                         looked.append((other, known))
             return self._judge(target, row, self._children(looked))
 
-    def successor(self) -> Scanner:
-        """A scanner that remembers what this one does; for when a read of this one never comes back."""
+    def successor(self, without: str) -> Scanner:
+        """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
         heir = Scanner(self._settings, self._clock, self._env, self._gateway_of)
-        heir._known, heir._watched, heir._seen = dict(self._known), dict(self._watched), set(self._seen)
+        heir._known, heir._watches, heir._seen = dict(self._known), self._watches.copy(), set(self._seen)
+        heir._known.pop(without, None)
         return heir
 
     def _look(self, target: StoreTarget) -> _Known | Problem | None:
@@ -228,21 +230,22 @@ class Scanner:
             trails=trails.trails,
             trail_problem=trails.problem,
             transcript=trails.transcript,
+            pointer=trails.pointer,
             lock=lock,
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
             gateway=self._gateway(target.state_dir),
         )
-        watch = self._watch(target, evidence)
-        evidence = replace(evidence, watched=self._clock.monotonic() - watch.since, witnessed=watch.witnessed)
+        watched, witnessed = self._watches.watched((target.path, row.key), evidence)
+        calm = self._watches.calm(target.state_dir)
+        evidence = replace(evidence, watched=watched, witnessed=witnessed, calm=calm)
         return Finding(target, evidence, judge(evidence, self._policy, now))
 
-    def _watch(self, target: StoreTarget, evidence: Evidence) -> _Watch:
-        """Since when this session has looked the same to us."""
-        name, now = (target.path, evidence.row.key), self._clock.monotonic()
-        known = self._watched.get(name)
-        if known is None or known.fingerprint != evidence.fingerprint:
-            known = self._watched[name] = _Watch(evidence.fingerprint, now, witnessed=known is not None)
-        return known
+    def _calmed(self, finding: Finding) -> Finding:
+        """`finding` judged again with what this pass knows of the others: only an end asks for it."""
+        if finding.verdict.code not in (Code.STUCK, Code.ENDING):
+            return finding
+        evidence = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir))
+        return Finding(finding.target, evidence, judge(evidence, self._policy, self._clock.now()))
 
     def _gateway(self, state_dir: str) -> Gateway:
         """The gateway of a state dir, looked for once a pass."""

@@ -213,8 +213,6 @@ def test_a_row_that_is_no_object_is_named_and_the_others_are_read(value: str) ->
         ("subagentRecovery", {"automaticAttempts": 1}, True),
         ("restartRecoveryRuns", [{"runId": "r"}], True),
         ("restartRecoveryRuns", [], False),
-        ("restartRecoveryDeliveryRunId", "r", True),
-        ("restartRecoveryForceSafeTools", True, True),
         ("pendingFinalDelivery", True, True),
         ("pendingFinalDelivery", False, False),
         ("pendingFinalDeliveryText", "a reply", False),
@@ -222,6 +220,12 @@ def test_a_row_that_is_no_object_is_named_and_the_others_are_read(value: str) ->
 )
 def test_fields_by_which_openclaw_recovers_a_session_are_noticed(field: str, value: object, recovering: bool) -> None:
     assert of(**{field: value}).recovery == ((field,) if recovering else ())
+
+
+@pytest.mark.parametrize("field", ["restartRecoveryDeliveryRunId", "restartRecoveryForceSafeTools"])
+def test_fields_that_2026_7_keeps_while_a_turn_runs_guard_it_and_recover_nothing(field: str) -> None:
+    assert (of(**{field: "r"}).guards, of(**{field: "r"}).recovery) == ((field,), ())
+    assert of(**{field: None}).guards == ()
 
 
 @pytest.mark.parametrize("key", ["agent:main:größe", "agent:main:日本語", "agent:main:😀", "agent:main:Ã©"])

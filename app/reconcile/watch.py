@@ -1,0 +1,56 @@
+"""What we have seen ourselves, by a clock that cannot be set: how long each session has looked the same, and how long
+nobody else has been at work in its gateway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.domain.model import Evidence
+
+Name = tuple[str, str]
+"""A session: its store's path and its key."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    fingerprint: tuple[object, ...]
+    since: float
+    witnessed: bool
+
+
+class Watches:
+    """Remembers from pass to pass. One thread at a time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sessions: dict[Name, _Watch] = {}
+        self._work: dict[str, tuple[bool, float]] = {}
+        """By state dir: whether somebody was at work in the last pass, and when that was last (or first asked) so."""
+
+    def watched(self, name: Name, evidence: Evidence) -> tuple[float, bool]:
+        """Seconds for which this session has looked the same, and whether we saw it look otherwise before."""
+        now = self._clock.monotonic()
+        known = self._sessions.get(name)
+        if known is None or known.fingerprint != evidence.fingerprint:
+            known = self._sessions[name] = _Watch(evidence.fingerprint, now, witnessed=known is not None)
+        return now - known.since, known.witnessed
+
+    def note_work(self, state_dir: str, *, at_work: bool) -> None:
+        """Whether any session of this state dir is at work in this pass."""
+        _, last = self._work.get(state_dir, (False, self._clock.monotonic()))
+        self._work[state_dir] = (at_work, self._clock.monotonic() if at_work else last)
+
+    def calm(self, state_dir: str) -> float | None:
+        """Seconds for which nobody has been at work there; None when somebody is, or when nobody has looked yet."""
+        at_work, last = self._work.get(state_dir, (True, 0.0))
+        return None if at_work else self._clock.monotonic() - last
+
+    def forget_all_but(self, names: set[Name]) -> None:
+        self._sessions = {name: watch for name, watch in self._sessions.items() if name in names}
+
+    def copy(self) -> Watches:
+        heir = Watches(self._clock)
+        heir._sessions, heir._work = dict(self._sessions), dict(self._work)
+        return heir
