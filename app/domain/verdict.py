@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain.model import RUNNING, Code, End, Evidence, Policy, Trail, Verdict
+from app.domain.model import RUNNING, Code, End, Evidence, Gateway, Policy, Trail, Verdict
 from app.domain.settlement import settle, target_status
 
 
@@ -125,32 +125,34 @@ def _no_end(evidence: Evidence, trail: Trail, policy: Policy, now: int, why: str
     last_sign = max(signs)
     quiet = (now - last_sign) / 1000
     if evidence.gateway.gone_since(last_sign):
-        gone = "is gone" if evidence.gateway.state == "absent" else "has been restarted since"
-        return Verdict(Code.ORPHANED, f"{why}, and the gateway that ran it {gone}")
+        return Verdict(Code.ORPHANED, f"{why}, and the gateway that ran it {_gone(evidence.gateway)}")
     if quiet >= policy.silent_after:
         return Verdict(Code.SILENT, f"{why}, and nothing has moved for {_age(quiet)}")
     return Verdict(Code.WORKING, f"{why}, {_age(max(0.0, quiet))} ago")
 
 
 def _without_trail(evidence: Evidence, policy: Policy, now: int) -> Verdict:
-    """Running, and no trajectory tells of it."""
+    """Running, and no trajectory tells of it (2026.7.x writes the first one only when the first turn ends)."""
+    transcript = evidence.transcript
     started_at = evidence.row.started_at or 0
-    last_sign = max(started_at, evidence.transcript.mtime if evidence.transcript else 0)
+    last_sign = max(started_at, transcript.mtime if transcript else 0)
+    quiet = max(0.0, (now - last_sign) / 1000)
+    if transcript is None and quiet >= policy.never_started_after:
+        return Verdict(Code.NEVER_STARTED, f"set running {_age(quiet)} ago, and no transcript was ever written")
     if evidence.gateway.gone_since(last_sign):
-        gone = "is gone" if evidence.gateway.state == "absent" else "has been restarted since"
+        gone = _gone(evidence.gateway)
         return Verdict(Code.ORPHANED, f"no trajectory tells of its turn, and the gateway that ran it {gone}")
-    if evidence.transcript is None:
-        age = (now - started_at) / 1000
-        if age >= policy.never_started_after:
-            return Verdict(Code.NEVER_STARTED, f"set running {_age(age)} ago, and no transcript was ever written")
-        return Verdict(Code.WORKING, f"set running {_age(age)} ago, nothing is written yet")
-    quiet = (now - last_sign) / 1000
+    if transcript is None:
+        return Verdict(Code.WORKING, f"set running {_age(quiet)} ago, nothing is written yet")
     if quiet < policy.never_started_after:
-        return Verdict(Code.WORKING, f"no trajectory yet; its transcript was written {_age(max(0.0, quiet))} ago")
+        return Verdict(Code.WORKING, f"no trajectory yet; its transcript was written {_age(quiet)} ago")
     return Verdict(
-        Code.UNPROVABLE,
-        "it has no trajectory (a CLI or ACP backend, or recording is off): nothing to prove by",
+        Code.UNPROVABLE, "it has no trajectory (a CLI or ACP backend, or recording is off): nothing to prove by"
     )
+
+
+def _gone(gateway: Gateway) -> str:
+    return "is gone" if gateway.state == "absent" else "has been restarted since"
 
 
 def _last_ts(trail: Trail) -> int:

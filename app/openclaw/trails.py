@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from app.domain.model import FileIdentity, Row, Trail
@@ -71,7 +72,8 @@ class TrailReader:
                 if current:
                     here = place
                     transcript = _identity(place, "transcript")
-                    pointer = _identity(_pointer_place(place), "trajectory's pointer")
+                    with suppress(_Lost):  # a pointer that is no regular file is none
+                        pointer = _identity(_pointer_place(place))
                 for file in self._candidates(place, session_id, state_dir):
                     trail = self._trail(file, session_id)
                     if trail is not None:

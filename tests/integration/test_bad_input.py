@@ -70,10 +70,13 @@ def add_bad_agent(world: World) -> Path:
 def pass_over(
     world: World, caplog: pytest.LogCaptureFixture, reconciler: Reconciler | None = None, **settings: Any
 ) -> Reconciler:
-    """Hold for 150 s: main's session is settled, nothing of the bad agent is written, nothing is logged as an error."""
+    """Hold for 240 s: main's session is settled, nothing of the bad agent is written, nothing is logged as an error.
+
+    A torn line counts as a session at work for a minute, and an unsuccessful end waits for 120 s of calm.
+    """
     reconciler = reconciler or world.reconciler(**settings)
     with within(30), caplog.at_level(logging.DEBUG, "clawmend"), tree_unchanged(world.state / "agents" / "bad"):
-        run_for(reconciler, world.clock, 150, step=30)
+        run_for(reconciler, world.clock, 240, step=30)
     assert world.row()["status"] == "failed", "the healthy agent's session is settled"
     assert [r.getMessage() for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR] == []
     return reconciler
