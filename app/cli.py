@@ -194,29 +194,26 @@ def _look(settings: Settings, scanner: Scanner | None = None) -> Report:
     clock = SystemClock()
     began = clock.now()
     scanner = scanner or Scanner(settings, clock, os.environ)
-    sight = scanner.scan(_Progress())
-    _Progress.clear()
+    progress = _Progress()
+    sight = scanner.scan(progress)
+    progress.clear()
     return Report(1, began, clock.now(), tuple(sight.stores), tuple(sight.state_problems), scanner.bytes_read)
 
 
 class _Progress:
     """Says on a terminal what a long scan is at."""
 
-    shown = False
-
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._count = 0
+        self._shown = False
 
     def __call__(self, target: Any) -> None:
-        self._count += 1
         if sys.stderr.isatty() and time.monotonic() - self._began > 1.0:
-            print(f"\r\033[Kreading store {self._count}: {target.path}", end="", file=sys.stderr, flush=True)
-            _Progress.shown = True
+            print(f"\r\033[Klooking at {target.path}", end="", file=sys.stderr, flush=True)
+            self._shown = True
 
-    @classmethod
-    def clear(cls) -> None:
-        if cls.shown:
+    def clear(self) -> None:
+        if self._shown:
             print("\r\033[K", end="", file=sys.stderr)
 
 

@@ -38,10 +38,6 @@ class Finding:
         """Which session this is, among all state dirs."""
         return self.target.path, self.key
 
-    @property
-    def settled_by_scheduler(self) -> bool:
-        return self.verdict.code is Code.STUCK and self.verdict.due_at is not None and self.held_by is None
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:

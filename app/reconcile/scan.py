@@ -73,7 +73,7 @@ class Scanner:
         self._policy: Policy = settings.policy
         self._eras = EraReader()
         self._known: dict[str, _Known] = {}
-        self._seen: set[str] = set()
+        self._looked_at: set[str] = set()
         self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
@@ -114,13 +114,13 @@ class Scanner:
         return read_config(state.config_path, self._env)
 
     def scan(self, seen: Callable[[StoreTarget], None] = lambda _: None, skip: frozenset[str] = frozenset()) -> Sight:
-        """Judge every row. `seen` is told of each store before it is read; stores whose path is in `skip` are not."""
+        """Judge every row. `seen` is told of each store before anything of it is read; those in `skip` are left out."""
         with self._lock:
             return self._scan(seen, skip)
 
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
         targets, problems = self.targets()
-        self._seen = {target.path for target in targets}
+        self._looked_at = {target.path for target in targets}
         sight = Sight(state_problems=problems)
         looked: list[tuple[StoreTarget, _Known | Problem]] = []
         for target in targets:
@@ -169,8 +169,8 @@ class Scanner:
             for other in self.targets()[0]:
                 if other.path != target.path and other.state_dir == target.state_dir:
                     # A session that works for this row may run in another agent's store. What the last pass saw there
-                    # is good enough; a store that no pass has seen (a CLI has run none) is looked at now.
-                    known = self._known.get(other.path) if other.path in self._seen else self._look(other)
+                    # is good enough; a store that has appeared since is looked at now.
+                    known = self._known.get(other.path) if other.path in self._looked_at else self._look(other)
                     if known is not None:
                         looked.append((other, known))
             return self._judge(target, row, self._children(looked))
@@ -178,7 +178,7 @@ class Scanner:
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
         heir = Scanner(self._settings, self._clock, self._env, self._gateway_of)
-        heir._known, heir._watches, heir._seen = dict(self._known), self._watches.copy(), set(self._seen)
+        heir._known, heir._watches, heir._looked_at = dict(self._known), self._watches.copy(), set(self._looked_at)
         heir._known.pop(without, None)
         return heir
 

@@ -106,6 +106,16 @@ def test_hazard_05_interleaved_runs_that_have_all_ended_are_finished(world: Worl
     assert (world.row()["status"], world.row()["endedAt"]) == ("done", now - 44_000)
 
 
+def test_hazard_05_a_run_that_crashed_long_before_the_end_does_not_stand_in_its_way_for_ever(world: World) -> None:
+    world.stuck()
+    now = world.clock.now()
+    crashed = world.event("session.started", now - 3 * 3_600_000, runId="crashed")
+    began = world.event("session.started", now - 50_000)
+    world.append(crashed, began, world.event("session.ended", now - 45_000, {"status": "success"}))
+    run_for(world.reconciler(), world.clock, 60)
+    assert (world.row()["status"], world.row()["endedAt"]) == ("done", now - 45_000)
+
+
 def test_hazard_08_a_partial_last_line_while_it_is_written(world: World) -> None:
     world.stuck()
     line = json.dumps(world.event("session.started", world.clock.now())).encode()
