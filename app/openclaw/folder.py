@@ -78,7 +78,10 @@ class Folder:
     def opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
         """A descriptor of the regular file `name` and its status. Raises FileProblem."""
         try:
-            fd = os.open(name, _FILE, dir_fd=self.fd)
+            try:
+                fd = os.open(name, _FILE, dir_fd=self.fd)
+            except BlockingIOError:
+                fd = _wait_and_open(name, self.fd)
         except OSError as error:
             raise problem_of(error) from None
         try:
@@ -126,6 +129,19 @@ def _descend(path: str, root: str | None) -> int:
             os.close(fd)
         fd = inner
     return fd
+
+
+def _wait_and_open(name: str, folder: int) -> int:
+    """Open a file that a repair of ours, in this process or in another, holds shut for an instant (app.openclaw.lease).
+
+    It is opened by the descriptor, so that nothing that has taken its name meanwhile can make us wait for ever.
+    """
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        _regular(os.fstat(held))
+        return os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
 
 
 def _regular(st: os.stat_result) -> None:

@@ -1,16 +1,15 @@
 """Putting a new version of a store in place beside a gateway that takes no lock (design, section 3, steps 5 to 8).
 
-1. write the new version beside the store (`O_EXCL`, 0600, same group), fsync it;
+1. write the new version beside the store (`O_EXCL`, 0600, same group), fsync it, hold it shut (app.openclaw.lease);
 2. is the store still the file that was read? then exchange the two names (`renameat2(RENAME_EXCHANGE)`);
 3. the displaced version is now in our hand. Is it, byte for byte, the one we read? Then it is an ancestor of what is
-   live: fsync the folder, touch the store once, unlink it;
-4. if not, a gateway write slipped in: put it back at once. Whatever comes out of that exchange and is not ours is a
-   gateway write too; all of them are merged and published the same way, until what comes out is what we expected.
-   Every version stays on disk until the merged one is live and durable, and the result is kept in quarantine until the
-   later looks have seen that nothing of it was lost: the gateway may have read ours in that moment, and still write.
+   live: let in who waits for ours, fsync the folder, touch the store once, unlink the displaced version;
+4. if not, a gateway write slipped in: put the gateway's newest version back at once, and let who waits for ours read
+   the gateway's version in its place. Nobody has read ours, so the gateway goes on as though we had never been there.
 
-Not guaranteed: where exchange is not to be had, `rename` (only if allowed) loses a gateway write that lands between
-the check and the rename, and cannot tell.
+Not guaranteed: a process that is stopped for 45 s between 2 and 4 holds nobody shut out any more. Where exchange or
+leases are not to be had, `rename` (only if allowed) loses a gateway write that lands between the check and the rename,
+and cannot tell.
 """
 
 from __future__ import annotations
@@ -18,19 +17,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from app.domain.json_text import NotJson
-from app.domain.merge import made_from, merge
 from app.domain.model import FileIdentity
-from app.domain.splice import Edit
+from app.openclaw import lease
 from app.openclaw.folder import FileProblem, Folder, identity_of
 
 OWN_PREFIX = ".clawmend-"
 _RENAME_EXCHANGE = 2
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-_MOST_CROSSINGS = 50
 _ANY_SIZE = 1 << 40
 
 
@@ -39,7 +36,7 @@ class StoreChanged(Exception):
 
 
 class NoExchange(Exception):
-    """This file system cannot exchange two names, and the weaker way is not allowed."""
+    """This file system cannot exchange two names or knows no leases, and the weaker way is not allowed."""
 
 
 class WriteFailed(Exception):
@@ -51,7 +48,7 @@ class NotDurable(Exception):
 
 
 class VersionsKept(Exception):
-    """A crossing could not be brought to an end; no version was unlinked, and the next look goes on from there."""
+    """A crossing could not be brought to an end: a gateway version lies in a file of ours, for the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +61,10 @@ class StoreBytes:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be published: `new` is `base` with `edit` done."""
+    """What is to be published in the place of `base`."""
 
     base: StoreBytes
     new: bytes
-    edit: Edit
     token: str
     """Names our files: the id of the repair attempt."""
 
@@ -84,7 +80,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """A gateway write slipped in and is live again, ours is not; the quarantine holds it for the later looks."""
+    """A gateway write slipped in; it is live again, and nobody has read ours."""
 
 
 def read_for_writing(folder: Folder, name: str, limit: int) -> StoreBytes:
@@ -106,98 +102,119 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
     Raises StoreChanged, NoExchange, WriteFailed (nothing of ours is live), NotDurable (ours is) and VersionsKept.
     """
     temp = f"{OWN_PREFIX}{change.token}.tmp"
-    ours = _write_beside(folder, name, temp, change.new)
-    try:
-        if folder.identity(name) != change.base.identity:
-            raise StoreChanged
-        mode = _exchange_or_rename(folder, temp, name, change, allow_rename=allow_rename)
-    except BaseException:
-        _unlink(folder, temp)
-        raise
-    if mode == "exchange":
+    with _written_beside(folder, name, temp, change.new) as ours:
         try:
-            displaced, _ = folder.read(temp, _ANY_SIZE)
-        except FileProblem as error:
-            raise VersionsKept(f"the displaced version is in {temp} and cannot be read: {error.detail}") from error
-        if displaced != change.base.data:
-            _rescue(folder, name, change, temp, displaced)
-            return Crossed()
+            mode = _go_live(folder, name, temp, ours, change, allow_rename=allow_rename)
+        except (StoreChanged, NoExchange, WriteFailed, FileProblem):
+            _unlink(folder, temp)
+            raise
+        if mode == "exchange":
+            if not _is_the_one_read(folder, temp, change.base):
+                _step_back(folder, name, temp, ours)
+                return Crossed()
+            lease.let_in(ours)
+        inode = os.fstat(ours).st_ino
     _make_durable(folder, name)
     _unlink(folder, temp)
     live = folder.identity(name)
-    return Published(mode, live if live is not None and live.ino == ours else None)
+    return Published(mode, live if live is not None and live.ino == inode else None)
 
 
-def _exchange_or_rename(folder: Folder, temp: str, name: str, change: Change, *, allow_rename: bool) -> str:
+def _go_live(folder: Folder, name: str, temp: str, ours: int, change: Change, *, allow_rename: bool) -> str:
+    """Give the store's name to our file. Whatever this raises but an interrupt, ours is still `temp`."""
     try:
-        exchange(folder, temp, name)
+        held = lease.hold_shut(ours)
+    except lease.AlreadyOpen:
+        raise WriteFailed("another process has opened the new version before it was in place") from None
+    if folder.identity(name) != change.base.identity:
+        raise StoreChanged
+    try:
+        if held:
+            exchange(folder, temp, name)
+            return "exchange"
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise StoreChanged from None  # deleted meanwhile: a store is never brought back
         if error.errno not in _NO_EXCHANGE:
             raise WriteFailed(f"the store could not be exchanged: {error.strerror}") from None
-        if not allow_rename:
-            raise NoExchange(
-                "this file system cannot exchange two names (CLAWMEND_WEAK_STORES=rename allows less)"
-            ) from None
-        if folder.identity(name) != change.base.identity:
-            raise StoreChanged from None
-        try:
-            os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except OSError as failed:
-            raise WriteFailed(f"the store could not be replaced: {failed.strerror}") from None
-        return "rename"
-    return "exchange"
+    if not allow_rename:
+        raise NoExchange("this file system cannot exchange two names (CLAWMEND_WEAK_STORES=rename allows less)")
+    if held:
+        lease.let_in(ours)
+    if folder.identity(name) != change.base.identity:
+        raise StoreChanged
+    try:
+        os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    except OSError as failed:
+        raise WriteFailed(f"the store could not be replaced: {failed.strerror}") from None
+    return "rename"
 
 
-def _rescue(folder: Folder, name: str, change: Change, temp: str, displaced: bytes) -> None:
-    """Bring every gateway version that crossed ours together and back in place; keep them until that is durable.
+def _is_the_one_read(folder: Folder, temp: str, base: StoreBytes) -> bool:
+    """Whether the displaced version is `base`; one that cannot be read is not."""
+    try:
+        return folder.identity(temp) == base.identity and folder.read(temp, _ANY_SIZE)[0] == base.data
+    except FileProblem:
+        return False
 
-    Raises VersionsKept when something stands in the way; every version then stays in a file of ours.
+
+def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
+    """Put the gateway's newest version back, as though we had never been there, and take ours away.
+
+    `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
+    read ours. Raises VersionsKept, or WriteFailed when the gateway's version stands but could not be synced.
     """
     try:
-        _put_back(folder, name, change, temp, displaced)
-    except (OSError, FileProblem, NotJson, WriteFailed, StoreChanged, NotDurable) as error:
-        raise VersionsKept(f"gateway versions are kept in {OWN_PREFIX}{change.token}.*: {error}") from error
+        certain = _put_back(folder, name, temp, identity_of(os.fstat(ours)))
+        try:
+            if folder.identity(name) is not None:
+                lease.say_instead(ours, folder.read(name, _ANY_SIZE)[0])
+        except (OSError, FileProblem):
+            if lease.somebody_waits(ours):  # and will build on ours: what is live now must outlast that
+                os.link(name, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+            raise
+        lease.let_in(ours)
+    except (OSError, FileProblem) as error:
+        raise VersionsKept(f"a gateway version may lie in {temp}: {error}") from error
+    if not certain:
+        raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
+    _unlink(folder, temp)
+    sync_file(folder, name)
 
 
-def _put_back(folder: Folder, name: str, change: Change, temp: str, displaced: bytes) -> None:
-    live, placing, used = change.new, displaced, [temp]
-    lived = [change.new, displaced]
-    for number in range(1, _MOST_CROSSINGS):
-        exchange(folder, used[-1], name)
-        came_out, _ = folder.read(used[-1], _ANY_SIZE)
-        if came_out == live:
+def _put_back(folder: Folder, name: str, temp: str, ours: FileIdentity) -> bool:
+    """Exchange until what comes out is what we had put there, or somebody has written over that, or deleted it.
+
+    Gives whether what is in `temp` then is known to be an ancestor of what is live. Raises OSError, FileProblem.
+    """
+    placed = ours
+    while folder.identity(name) == placed:
+        placing = folder.identity(temp)
+        try:
+            exchange(folder, temp, name)
+        except FileNotFoundError:
             break
-        live, placing = placing, _joined(change, lived, placing, came_out)
-        lived += [came_out, placing]
-        if placing == live:
-            break
-        used.append(f"{OWN_PREFIX}{change.token}.{number}.tmp")
-        _write_beside(folder, name, used[-1], placing)
-    else:
-        raise WriteFailed("the gateway's writes kept crossing ours")
-    _write_beside(folder, name, base_name(change.token), change.base.data)
-    _write_beside(folder, name, held_name(change.token), placing)
-    _make_durable(folder, name)
-    for each in used:
-        _unlink(folder, each)
+        if placing is None or folder.identity(temp) == placed:
+            return True
+        placed = placing
+    return placed == ours
 
 
-def _joined(change: Change, lived: list[bytes], known: bytes, came_out: bytes) -> bytes:
-    """`known` with what the gateway changed in `came_out`, but without our own edit. Raises NotJson."""
-    source = made_from(change.edit.key, lived, came_out)
-    return came_out if source == known else merge(source, known, came_out).data
+def kept_name(temp: str) -> str:
+    """Holds a gateway version that a reader of ours may overwrite; only a person takes it away."""
+    return f"{temp}.kept"
 
 
-def held_name(token: str) -> str:
-    """The quarantine: what the gateway had written when our writes crossed."""
-    return f"{OWN_PREFIX}{token}.held"
-
-
-def base_name(token: str) -> str:
-    """The version from which both had started."""
-    return f"{OWN_PREFIX}{token}.base"
+def sync_file(folder: Folder, name: str) -> None:
+    """Bring the bytes of a gateway version to the disk: the gateway syncs nothing, and a name that we have exchanged
+    must not outlast the bytes (xfs would give a file of 0 bytes). Raises WriteFailed.
+    """
+    try:
+        if folder.identity(name) is not None:
+            with folder.opened(name) as (fd, _):
+                os.fsync(fd)
+    except (OSError, FileProblem) as error:
+        raise WriteFailed(f"the gateway's version stands, but could not be synced: {error}") from None
 
 
 def exchange(folder: Folder, one: str, other: str) -> None:
@@ -209,26 +226,29 @@ def exchange(folder: Folder, one: str, other: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _write_beside(folder: Folder, name: str, temp: str, data: bytes) -> int:
-    """A new file `temp` with the group of `name`, on disk; gives its inode. Raises WriteFailed, leaving none behind."""
+@contextmanager
+def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterator[int]:
+    """A descriptor of a new file `temp` with the group of `name`, on disk. Raises WriteFailed, leaving none behind."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
+        fd = os.open(temp, flags, 0o600, dir_fd=folder.fd)
     except OSError as error:
         raise WriteFailed(f"no file could be made beside the store: {error.strerror}") from None
     try:
-        group = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_gid
-        if os.fstat(fd).st_gid != group:
-            os.fchown(fd, -1, group)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-        return os.fstat(fd).st_ino
-    except OSError as error:
-        _unlink(folder, temp)
-        if error.errno == errno.ENOENT:
-            raise StoreChanged from None
-        raise WriteFailed(f"the new version could not be written: {error.strerror}") from None
+        try:
+            group = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_gid
+            if os.fstat(fd).st_gid != group:
+                os.fchown(fd, -1, group)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        except OSError as error:
+            _unlink(folder, temp)
+            if error.errno == errno.ENOENT:
+                raise StoreChanged from None
+            raise WriteFailed(f"the new version could not be written: {error.strerror}") from None
+        yield fd
     finally:
         os.close(fd)
 

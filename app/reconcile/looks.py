@@ -1,7 +1,7 @@
 """After a repair: looking again, and finding out from the disk what became of an attempt that a crash left open.
 
 A gateway write that began before ours may still overwrite us, so the row is looked at again about 1, 5 and 60 s later.
-Whatever an attempt left in the folder (its new version, a displaced one, the quarantine of a crossing) is put away
+Whatever an attempt left in the folder (its new version, or a displaced one) is put away
 here too, and only when it is known to be an ancestor of what is live.
 """
 
@@ -10,39 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from typing import Any
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_fields, rfc3339
-from app.domain.json_text import NotJson
-from app.domain.merge import lost, merge
-from app.domain.splice import Edit
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.publish import (
-    OWN_PREFIX,
-    Change,
-    NoExchange,
-    NotDurable,
-    Published,
-    StoreChanged,
-    VersionsKept,
-    WriteFailed,
-    base_name,
-    exchange,
-    held_name,
-    publish,
-    read_for_writing,
-)
+from app.openclaw.publish import OWN_PREFIX, WriteFailed, exchange, sync_file
 from app.openclaw.quiet import StoreBusy, sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.reconcile.rewrite import target_of
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
-MOST_LOOKS = 10
-"""How often a store that cannot be read is looked at before the attempt is given up."""
 _ANY_SIZE = 1 << 40
+_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 class Looker:
@@ -109,34 +90,22 @@ class Looker:
         now = self._clock.now()
         last = len(attempt.looks) + 1 >= len(AFTER_SECONDS)
         kept = False
-        rescued: list[str] = []
         try:
             with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
                 current = self._audit.get(attempt.id)
                 if current is None or current.looks != attempt.looks or current.finished_at is not None:
                     return attempt.outcome or Outcome.UNKNOWN  # another Clawmend has just taken this look
                 kept, _ = _put_away(folder, target.name, attempt)
-                for token in _quarantined(folder, attempt):
-                    back, settled = self._bring_back_what_was_lost(folder, target.name, token, now)
-                    rescued += back
-                    if last and settled:
-                        for name in (held_name(token), base_name(token)):
-                            os.unlink(name, dir_fd=folder.fd)
-                    kept = kept or (last and not settled)
                 newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
                 changed_again = newest is not None and newest.id > attempt.id
                 found = "changed_again" if changed_again else self._found(folder, target.name, attempt)
         except (FileProblem, OSError) as error:
             found = "gone" if getattr(error, "code", "") == "missing" else "unreadable"
-        look: dict[str, Any] = {"at": rfc3339(now), "found": found}
-        if rescued:
-            look["brought_back"] = rescued
+        look = {"at": rfc3339(now), "found": found}
         outcome, why = _after_a_look(attempt, found)
         if last and kept:
             outcome, why = Outcome.UNKNOWN, f"a version that the gateway wrote is kept in {OWN_PREFIX}{attempt.id}.*"
-        if found == "unreadable" and attempt.crossings:
-            last = len(attempt.looks) + 1 >= MOST_LOOKS
-        done = last or (outcome == Outcome.OVERWRITTEN and not attempt.crossings)
+        done = last or outcome == Outcome.OVERWRITTEN
         self._audit.add_look(attempt.id, look, outcome=outcome, outcome_reason=why, finished_at=now if done else None)
         return outcome
 
@@ -157,25 +126,6 @@ class Looker:
         if same_turn and describe_fields(row) == attempt.before:
             return "as_before"
         return "moved_on"
-
-    def _bring_back_what_was_lost(
-        self, folder: Folder, name: str, token: str, now: int
-    ) -> tuple[tuple[str, ...], bool]:
-        """Keys of rows whose gateway write was lost when our writes crossed and which now stand again; and whether
-        nothing of the quarantine `token` is missing from the live store any more.
-        """
-        held, _ = folder.read(held_name(token), _ANY_SIZE)
-        base, _ = folder.read(base_name(token), _ANY_SIZE)
-        live = read_for_writing(folder, name, self._limit)
-        try:
-            missing = lost(base, held, live.data)
-            if not missing:
-                return (), True
-            merged = merge(base, held, live.data).data
-            done = publish(folder, name, Change(live, merged, Edit("", ()), f"{token}.{now}"), allow_rename=False)
-        except (NotJson, StoreChanged, NoExchange, WriteFailed, NotDurable, VersionsKept):
-            return (), False
-        return (missing, True) if isinstance(done, Published) else ((), False)
 
 
 def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
@@ -204,43 +154,40 @@ def _after_a_crash(found: str, *, kept: bool, exchanged: bool) -> tuple[Outcome,
     return Outcome.SUPERSEDED, f"found open at start; the row has moved on ({found})"
 
 
-def _quarantined(folder: Folder, attempt: Attempt) -> list[str]:
-    """The tokens of what is held in quarantine for this attempt (more than one when a look crossed as well)."""
-    suffix = held_name("").removeprefix(OWN_PREFIX)
-    held = [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}") and n.endswith(suffix)]
-    return [n.removeprefix(OWN_PREFIX).removesuffix(suffix) for n in sorted(held)]
-
-
 def _put_away(folder: Folder, name: str, attempt: Attempt) -> tuple[bool, bool]:
     """Unlink what this attempt left of its own and of its ancestors. Gives whether a gateway version had to stay, and
     whether the version that we had read lay there: then ours was live once.
     """
-    kept = exchanged = False
-    for ours in sorted(n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}") and n.endswith(".tmp")):
-        digest = _sha256(folder, ours)
-        crossed = digest not in (attempt.new_sha256, attempt.base_sha256) and not _unfinished(folder, ours)
-        if crossed and _sha256(folder, name) == attempt.new_sha256:
-            with suppress(OSError):
+    exchanged = False
+    left = [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}")]
+    kept = any(not n.endswith(".tmp") for n in left)
+    for ours in sorted(n for n in left if n.endswith(".tmp")):
+        digest, live, whole = _sha256(folder, ours), _sha256(folder, name), _is_whole(folder, ours)
+        if whole and digest not in (attempt.new_sha256, attempt.base_sha256) and live == attempt.new_sha256:
+            with suppress(OSError, WriteFailed):
                 exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
-                digest = _sha256(folder, ours)
+                sync_file(folder, name)
+                digest, live = _sha256(folder, ours), _sha256(folder, name)
         exchanged = exchanged or digest == attempt.base_sha256
-        if digest in (attempt.new_sha256, attempt.base_sha256) or _unfinished(folder, ours):
-            os.fsync(folder.fd)
-            os.unlink(ours, dir_fd=folder.fd)
+        torn_by_us = not whole and live != attempt.new_sha256
+        if digest in (attempt.new_sha256, attempt.base_sha256, live, _NOTHING) or torn_by_us:
+            with suppress(OSError):  # of a disk that fails now; a later look comes by
+                os.fsync(folder.fd)
+                os.unlink(ours, dir_fd=folder.fd)
         else:
             kept = True
     return kept, exchanged
 
 
-def _unfinished(folder: Folder, ours: str) -> bool:
-    """A new version of which only a part was written. It was never exchanged: every gateway version parses."""
+def _is_whole(folder: Folder, ours: str) -> bool:
+    """Whether a file of ours parses. One that does not was torn while we wrote it; or, where ours is live already, it
+    is a gateway version that a power cut took the end of: never put back, and kept.
+    """
     try:
         read_rows(folder.read(ours, _ANY_SIZE)[0])
-    except StoreProblem:
-        return True
-    except FileProblem as error:
-        return error.code == "missing"
-    return False
+    except (StoreProblem, FileProblem):
+        return False
+    return True
 
 
 def _sha256(folder: Folder, name: str) -> str | None:

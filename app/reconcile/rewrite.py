@@ -16,10 +16,8 @@ from typing import Any
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
-from app.domain.json_text import NotJson
-from app.domain.merge import merge
 from app.domain.model import FileIdentity
-from app.domain.splice import CannotSplice, Edit, FieldEdit, unsplice
+from app.domain.splice import CannotSplice, Edit, FieldEdit
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget, agents_root
 from app.openclaw.publish import (
@@ -31,7 +29,6 @@ from app.openclaw.publish import (
     StoreChanged,
     VersionsKept,
     WriteFailed,
-    held_name,
     publish,
     read_for_writing,
 )
@@ -84,7 +81,6 @@ class Rewriter:
         """
         self._audit.open(attempt)
         crossings = 0
-        crossed: Change | None = None
         mode = None
         busy: StoreBusy | None = None
         try:
@@ -97,12 +93,7 @@ class Rewriter:
                     patience=self.patience(attempt.trigger),
                     ours=self.left.get(target.path),
                 )
-                try:
-                    base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
-                    if crossed is not None:
-                        base, crossed = self._rejoined(folder, target.name, crossed, base), None
-                except StoreChanged:
-                    continue
+                base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
                 plan = rewrite(base)
                 if plan.edit.empty:
                     raise Stop(Outcome.SUPERSEDED, "the row already says so")
@@ -113,8 +104,7 @@ class Rewriter:
                     new_sha256=hashlib.sha256(plan.new).hexdigest(),
                     **plan.note,
                 )
-                token = attempt.id if not crossings else f"{attempt.id}.try{crossings}"  # each try keeps its quarantine
-                change = Change(base, plan.new, plan.edit, token)
+                change = Change(base, plan.new, attempt.id)
                 try:
                     done = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
                 except StoreChanged:
@@ -125,7 +115,6 @@ class Rewriter:
                         self.left[target.path] = done.identity
                     break
                 crossings += 1
-                crossed = change
             else:
                 raise Stop(Outcome.REFUSED, f"the gateway wrote to the store {MOST_TRIES} times in between")
             outcome, why = Outcome.APPLIED, None
@@ -138,7 +127,7 @@ class Rewriter:
         except (NotDurable, VersionsKept) as error:
             outcome, why = Outcome.UNKNOWN, str(error)
         now = self._clock.now()
-        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN) or crossings > 0
+        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN)
         self._audit.change(
             attempt.id,
             outcome=outcome,
@@ -151,22 +140,6 @@ class Rewriter:
         if busy is not None:
             raise busy
         return self._audit.get(attempt.id) or attempt
-
-    def _rejoined(self, folder: Folder, name: str, crossed: Change, live: StoreBytes) -> StoreBytes:
-        """The store after a crossing. Ours was taken back, so only a write that was built on it has our edit in it:
-        the gateway had read ours in that moment, and not what it had written itself. The two are brought together.
-        """
-        try:
-            unsplice(live.data, crossed.edit)
-        except CannotSplice:
-            return live
-        held, _ = folder.read(held_name(crossed.token), self._settings.store_max_bytes)
-        try:
-            merged = merge(crossed.new, held, live.data).data
-        except NotJson as error:
-            raise VersionsKept(f"a gateway write is kept in {held_name(crossed.token)}: {error}") from None
-        publish(folder, name, Change(live, merged, Edit("", ()), f"{crossed.token}.rejoined"), allow_rename=False)
-        return read_for_writing(folder, name, self._settings.store_max_bytes)
 
 
 def target_of(attempt: Attempt) -> StoreTarget:

@@ -1,6 +1,6 @@
-"""A gateway that writes in the instant of our exchange: what it wrote must stand afterwards, whatever it built on.
+"""A gateway that writes in the instant of our exchange: what it wrote must stand afterwards.
 
-The measure is always the same: the store must look as though we had never been there.
+The measure is always the same: the store, and whatever anybody read of it, must be as though we had never been there.
 """
 
 from __future__ import annotations
@@ -8,42 +8,117 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from app.openclaw import lease
 from app.openclaw import publish as protocol
 from app.openclaw.folder import Folder
-from app.openclaw.publish import Crossed
-from tests.integration.test_publish import BEFORE, NAME, OTHER, STUCK, TOKEN, Store, before_each_exchange, fail, store
+from app.openclaw.publish import Crossed, Published
+from tests.integration.test_publish import NAME, OTHER, TOKEN, Store, before_each_exchange, dumped, fail, store
 
 __all__ = ["store"]
 
+TEMP = f".clawmend-{TOKEN}.tmp"
 
-def sets(key: str, **fields: object) -> Callable[[dict[str, dict[str, object]]], None]:
-    """A gateway write: these fields of this row set, those given as None taken away."""
 
-    def change(rows: dict[str, dict[str, object]]) -> None:
-        row = rows.setdefault(key, {"sessionId": key[-1]})
-        row.update(fields)
-        for name in [n for n, v in fields.items() if v is None]:
-            del row[name]
+def writes(store: Store, **fields: object) -> Callable[[], None]:
+    """A gateway write to the other row, built on what the gateway wrote before."""
+    return lambda: store.gateway_writes(lambda rows: rows[OTHER].update(fields))
 
-    return change
+
+def after_each_exchange(patch: pytest.MonkeyPatch, *moments: Callable[[], None] | None) -> None:
+    real, waiting = protocol.exchange, list(moments)
+
+    def exchange(folder: Folder, one: str, other: str) -> None:
+        real(folder, one, other)
+        moment = waiting.pop(0) if waiting else None
+        if moment is not None:
+            moment()
+
+    patch.setattr(protocol, "exchange", exchange)
+
+
+class Reader(threading.Thread):
+    """Opens the store as the gateway does, and may have to wait."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(daemon=True)
+        self._path = store.path
+        self.read: bytes | None = None
+
+    def run(self) -> None:
+        self.read = self._path.read_bytes()
+
+    def go_and_wait(self) -> None:
+        """Start, and come back when the kernel has it waiting in its `open`."""
+        self.start()
+        wchan = f"/proc/self/task/{self.native_id}/syscall"
+        while self.is_alive():
+            with suppress(OSError), open(wchan, encoding="ascii") as file:
+                if file.read().split()[0] in ("257", "56"):  # openat, on x86-64 and on arm64
+                    return
+
+    def comes_back_with(self) -> bytes | None:
+        self.join(timeout=10)
+        assert not self.is_alive(), "nobody waits longer than the repair takes"
+        return self.read
 
 
 def test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_each_exchange(monkeypatch, lambda: store.gateway_writes(sets(OTHER, updatedAt=21)))
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     assert isinstance(store.publish(), Crossed)
-    written = json.dumps(store.own, indent=2).encode()
-    assert store.path.read_bytes() == written
-    assert store.ours() == {
-        protocol.held_name(TOKEN): written,
-        protocol.base_name(TOKEN): json.dumps(BEFORE, indent=2).encode(),
-    }
-    assert {p.stat().st_mode & 0o777 for p in store.path.parent.iterdir()} == {0o600}
+    assert store.path.read_bytes() == dumped(store.own)
+    assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_who_opens_ours_before_it_is_verified_waits_and_then_reads_ours(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, reader = store.change(), Reader(store)
+    after_each_exchange(monkeypatch, reader.go_and_wait)
+    assert isinstance(store.publish(change), Published)
+    assert reader.comes_back_with() == change.new
+
+
+@pytest.mark.parametrize("label", ["n", "n" * 100_000, None], ids=["as long", "longer", "shorter"])
+def test_who_opens_ours_in_a_crossing_reads_what_the_gateway_wrote_in_its_place(
+    store: Store, label: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader(store)
+
+    def crossing() -> None:
+        if label is None:
+            store.gateway_writes(lambda rows: rows.pop(OTHER))
+        else:
+            writes(store, label=label)()
+
+    before_each_exchange(monkeypatch, crossing)
+    after_each_exchange(monkeypatch, reader.go_and_wait)
+    assert isinstance(store.publish(), Crossed)
+    assert reader.comes_back_with() == dumped(store.own) == store.path.read_bytes()
+
+
+def test_the_gateway_may_break_our_lease_and_we_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's signal to the holder of a broken lease is one that nobody dies of."""
+    reader = Reader(store)
+    came: list[int] = []
+    before = signal.signal(signal.SIGURG, lambda number, _: came.append(number))
+    try:
+        after_each_exchange(monkeypatch, reader.go_and_wait)
+        store.publish()
+        reader.comes_back_with()
+    finally:
+        signal.signal(signal.SIGURG, before)
+    assert came == [signal.SIGURG]
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL, "which is to ignore it"
 
 
 def test_a_write_that_does_not_parse_is_put_back_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,171 +131,164 @@ def test_a_write_that_does_not_parse_is_put_back_all_the_same(store: Store, monk
     assert store.path.read_bytes() == b'{"agent:main:'
 
 
-def test_a_second_write_built_on_ours_and_the_first_are_both_live_and_our_edit_is_not(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before_each_exchange(
-        monkeypatch,
-        lambda: store.gateway_writes(sets(OTHER, updatedAt=21)),
-        lambda: store.gateway_writes(sets("agent:main:new", label="n"), on="disk"),
-    )
+@pytest.mark.parametrize("moment", ["before the put-back is decided", "in the put-back"])
+def test_a_second_write_in_the_same_crossing_stands(store: Store, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = writes(store, updatedAt=21), writes(store, updatedAt=22, label="n")
+    if moment == "in the put-back":
+        before_each_exchange(monkeypatch, first, second)
+    else:
+        before_each_exchange(monkeypatch, first)
+        after_each_exchange(monkeypatch, second)
     assert isinstance(store.publish(), Crossed)
-    new = {"sessionId": "w", "label": "n"}
-    assert store.rows() == {**BEFORE, OTHER: {**BEFORE[OTHER], "updatedAt": 21}, "agent:main:new": new}
+    assert store.path.read_bytes() == dumped(store.own)
+    assert store.own[OTHER]["updatedAt"] == 22
+    assert os.listdir(store.path.parent) == [NAME]
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        pytest.param(sets(OTHER, updatedAt=21), sets("agent:main:new", label="n"), id="another row"),
-        pytest.param(sets(OTHER, updatedAt=21), sets(OTHER, updatedAt=22), id="the same field again"),
-        pytest.param(sets(OTHER, pendingFinalDelivery=True), sets(OTHER, pendingFinalDelivery=None), id="a flag"),
-        pytest.param(sets("agent:main:new", label="n"), lambda rows: rows.pop("agent:main:new"), id="a row"),
-        pytest.param(
-            sets(OTHER, status="running", startedAt=30, endedAt=None),
-            sets(OTHER, status="done", endedAt=40),
-            id="a whole turn",
-        ),
-    ],
-)
-def test_a_second_write_built_on_the_gateways_own_first_one_stands_as_it_is(
-    store: Store,
-    first: Callable[[object], None],
-    second: Callable[[object], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before_each_exchange(
-        monkeypatch, lambda: store.gateway_writes(first), lambda: store.gateway_writes(second, on="own")
-    )
-    assert isinstance(store.publish(), Crossed)
-    assert store.rows() == store.own
-
-
-def test_a_turn_that_ends_in_a_write_built_on_ours_is_not_left_running_by_the_merge(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    end = sets(OTHER, status="done", endedAt=40, runtimeMs=30, updatedAt=40)
-    before_each_exchange(
-        monkeypatch,
-        lambda: store.gateway_writes(sets(OTHER, status="running", startedAt=30, endedAt=None, updatedAt=30)),
-        lambda: store.gateway_writes(end, on="disk"),
-    )
-    assert isinstance(store.publish(), Crossed)
-    row = store.rows()[OTHER]
-    assert (row["status"], row.get("endedAt"), row["updatedAt"]) == ("done", 40, 40)
-
-
-def test_a_session_that_is_deleted_in_a_write_built_on_ours_stays_deleted(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before_each_exchange(
-        monkeypatch,
-        lambda: store.gateway_writes(sets(OTHER, updatedAt=21)),
-        lambda: store.gateway_writes(lambda rows: rows.pop(OTHER), on="disk"),
-    )
-    assert isinstance(store.publish(), Crossed)
-    assert list(store.rows()) == [STUCK]
-
-
-@pytest.mark.parametrize("on", [["disk"], ["own"], ["disk", "own"], ["own", "disk"], ["own", "own", "disk"]])
-def test_however_many_writes_cross_ours_all_of_them_are_live(
-    store: Store, on: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write(number: int) -> Callable[[], None]:
-        return lambda: store.gateway_writes(
-            sets(OTHER if number % 3 else STUCK, **{f"field{number}": number}), on=on[number % len(on)]
-        )
-
-    before_each_exchange(monkeypatch, *(write(n) for n in range(8)))
-    assert isinstance(store.publish(), Crossed)
-    mine = {f"field{n}": n for n in range(8) if not n % 3}
-    others = {f"field{n}": n for n in range(8) if n % 3}
-    assert store.rows() == {STUCK: {**BEFORE[STUCK], **mine}, OTHER: {**BEFORE[OTHER], **others}}
-    assert sorted(store.ours()) == [protocol.base_name(TOKEN), protocol.held_name(TOKEN)]
-
-
-def test_a_gateway_that_never_stops_crossing_ours_loses_no_version(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = []
-
-    def write() -> None:
-        store.gateway_writes(sets(OTHER, **{f"field{len(written)}": 1}), on="disk")
-        written.append(f"field{len(written)}")
-
-    before_each_exchange(monkeypatch, *[write] * 60)
+def test_a_third_write_at_the_worst_moment_costs_no_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has been live and is in our hand; what came after it may have been built on the first."""
+    first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))
+    before_each_exchange(monkeypatch, first, second)
+    after_each_exchange(monkeypatch, None, third)
     with pytest.raises(protocol.VersionsKept):
         store.publish()
-    kept = b"".join(p.read_bytes() for p in store.path.parent.iterdir())
-    assert len(written) > 40
-    assert [f for f in written if f'"{f}"'.encode() not in kept] == []
+    assert store.path.read_bytes() == dumped(store.own)
+    (kept,) = store.ours().values()
+    assert json.loads(kept)[OTHER].keys() >= {"field1", "field2"}
 
 
-def test_a_disk_that_is_full_in_a_crossing_loses_neither_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def second() -> None:
-        store.gateway_writes(sets("agent:main:new", label="n"), on="disk")
-        fail(monkeypatch, "write", errno.ENOSPC)
-
-    before_each_exchange(monkeypatch, lambda: store.gateway_writes(sets(OTHER, updatedAt=21)), second)
-    with pytest.raises(protocol.VersionsKept):
-        store.publish()
-    versions = [store.rows(), *(json.loads(v) for v in store.ours().values())]
-    assert any(v[OTHER]["updatedAt"] == 21 for v in versions)
-    assert any("agent:main:new" in v for v in versions)
-    assert store.rows()[STUCK]["status"] == "running"
-
-
-@pytest.mark.parametrize("crossed", [False, True])
-def test_a_displaced_version_that_cannot_be_read_is_kept(
-    store: Store, crossed: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_gateway_that_writes_at_every_exchange_is_never_gone_back_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before_each_exchange(monkeypatch, *(writes(store, **{f"field{n}": n}) for n in range(60)))
+    assert isinstance(store.publish(), Crossed)
+    assert store.path.read_bytes() == dumped(store.own)
+
+
+@pytest.mark.parametrize("moment", ["before the put-back is decided", "in the put-back"])
+def test_a_store_that_is_deleted_in_a_crossing_stays_deleted(
+    store: Store, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted() -> None:
+        os.unlink(store.path)
+
+    if moment == "in the put-back":
+        before_each_exchange(monkeypatch, writes(store, updatedAt=21), deleted)
+    else:
+        before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+        after_each_exchange(monkeypatch, deleted)
+    assert isinstance(store.publish(), Crossed)
+    assert os.listdir(store.path.parent) == []
+
+
+def test_a_displaced_version_that_cannot_be_read_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    after_each_exchange(monkeypatch, lambda: fail(monkeypatch, "pread", errno.EIO))
     change = store.change()
-
-    def last_moment() -> None:
-        if crossed:
-            store.gateway_writes(sets(OTHER, updatedAt=21))
-        fail(monkeypatch, "pread", errno.EIO)
-
-    before_each_exchange(monkeypatch, last_moment)
     with pytest.raises(protocol.VersionsKept):
         store.publish(change)
-    displaced = json.dumps(store.own, indent=2).encode()
-    assert displaced in [store.path.read_bytes(), *store.ours().values()]
+    assert store.path.read_bytes() == change.base.data
 
 
-def test_a_store_that_is_deleted_before_the_put_back_stays_deleted_and_the_write_is_kept(
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_disk_that_is_full_in_a_crossing_keeps_what_a_waiting_reader_could_overwrite(
+    store: Store, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader(store)
+    before_each_exchange(monkeypatch, writes(store, label="n" * 100_000))
+    after_each_exchange(monkeypatch, reader.go_and_wait)
+    with monkeypatch.context() as patch:
+        fail(patch, call, errno.ENOSPC)
+        with pytest.raises(protocol.VersionsKept):
+            store.publish()
+    reader.comes_back_with()
+    assert store.path.read_bytes() == dumped(store.own)
+    assert store.ours()[protocol.kept_name(TEMP)] == dumped(store.own)
+    store.gateway_writes(lambda rows: rows[OTHER].pop("label"))
+    assert b"nnnn" in store.ours()[protocol.kept_name(TEMP)]
+
+
+def test_an_exchange_that_fails_in_a_crossing_leaves_the_gateways_version_in_our_hand(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_each_exchange(
-        monkeypatch, lambda: store.gateway_writes(sets(OTHER, updatedAt=21)), lambda: os.unlink(store.path)
-    )
+    def fails() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21), fails)
     with pytest.raises(protocol.VersionsKept):
         store.publish()
-    assert not store.path.exists()
-    assert [json.loads(v) for v in store.ours().values()] == [store.own]
+    assert store.ours() == {TEMP: dumped(store.own)}
 
 
-def test_a_gateway_version_is_on_disk_at_every_instant_of_a_crossing(
+def test_a_gateway_version_that_was_exchanged_is_synced_before_its_name_can_be(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = os.unlink, []
+    synced: list[int] = []
+    real = os.fsync
 
-    def unlink(name: str, *, dir_fd: int | None = None) -> None:
-        there = {p.name: p.read_bytes() for p in store.path.parent.iterdir() if p.name != name}
-        seen.append(there)
-        real(name, dir_fd=dir_fd)
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
 
-    before_each_exchange(
-        monkeypatch,
-        lambda: store.gateway_writes(sets(OTHER, updatedAt=21)),
-        lambda: store.gateway_writes(sets("agent:main:new", label="n"), on="disk"),
-    )
-    monkeypatch.setattr(os, "unlink", unlink)
-    assert isinstance(store.publish(), Crossed)
-    assert seen, "displaced versions are taken away in the end"
-    for there in seen:
-        live = json.loads(there[NAME])
-        assert (live[OTHER]["updatedAt"], live["agent:main:new"]["label"]) == (21, "n")
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.publish()
+    assert synced[1:] == [store.path.stat().st_ino]
+
+
+def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, None, lambda: fail(monkeypatch, "fsync", errno.EIO))
+    with pytest.raises(protocol.WriteFailed):
+        store.publish()
+    assert store.path.read_bytes() == dumped(store.own)
+    assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_somebody_who_has_our_new_version_open_already_stops_the_repair(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, real, opened = store.change(), lease.hold_shut, []
+
+    def a_backup_reads_along(fd: int) -> bool:
+        opened.append(os.open(store.path.with_name(TEMP), os.O_RDONLY))
+        return real(fd)
+
+    monkeypatch.setattr(lease, "hold_shut", a_backup_reads_along)
+    with pytest.raises(protocol.WriteFailed, match="another process has opened"):
+        store.publish(change)
+    os.close(opened[0])
+    assert store.path.read_bytes() == change.base.data
+    assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_an_interrupt_directly_after_the_exchange_takes_no_gateway_version_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.publish()
+    assert store.ours() == {TEMP: dumped(store.own)}
+
+
+def test_a_reader_of_ours_waits_for_a_repair_of_ours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass, or the CLI beside the service, reads the store in the very instant in which it is held shut."""
+    read: list[Any] = []
+
+    def look() -> None:
+        with Folder(str(store.path.parent)) as folder:
+            read.append(folder.read(NAME, 1 << 20)[0])
+
+    change, thread = store.change(), threading.Thread(target=look, daemon=True)
+    after_each_exchange(monkeypatch, thread.start)
+    store.publish(change)
+    thread.join(timeout=10)
+    assert read == [change.new]
 
 
 def test_the_folder_is_synced_before_a_displaced_version_is_taken_away(
@@ -236,13 +304,8 @@ def test_the_folder_is_synced_before_a_displaced_version_is_taken_away(
         calls.append("unlink")
         real_unlink(name, dir_fd=dir_fd)
 
-    def exchange(folder: Folder, one: str, other: str) -> None:
-        calls.append("exchange")
-        real_exchange(folder, one, other)
-
-    real_exchange = protocol.exchange
+    before_each_exchange(monkeypatch, lambda: calls.append("exchange"))
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "unlink", unlink)
-    monkeypatch.setattr(protocol, "exchange", exchange)
     store.publish()
     assert calls == ["file", "exchange", "folder", "unlink"]

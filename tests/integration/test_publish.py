@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.domain.splice import splice
+from app.openclaw import lease
 from app.openclaw import publish as protocol
 from app.openclaw.folder import Folder
 from app.openclaw.publish import Change, Crossed, Published
@@ -45,9 +47,8 @@ class Store:
         rows: Rows = json.loads(self.path.read_bytes())
         return rows
 
-    def gateway_writes(self, change: Callable[[Rows], None], *, on: str = "own") -> None:
-        """Read (`disk`) or remember (`own`), change, write beside, rename: as 2026.5.18 does."""
-        self.own = self.rows() if on == "disk" else self.own
+    def gateway_writes(self, change: Callable[[Rows], None]) -> None:
+        """Change what it remembers, write beside, rename: as 2026.5.18 does."""
         change(self.own)
         temp = self.path.with_name(".fs-safe-replace.1.x.tmp")
         temp.write_bytes(dumped(self.own))
@@ -56,7 +57,7 @@ class Store:
 
     def change(self) -> Change:
         base = protocol.read_for_writing(self.folder, NAME, LIMIT)
-        return Change(base, *splice(base.data, STUCK, SETTLED), TOKEN)
+        return Change(base, splice(base.data, STUCK, SETTLED)[0], TOKEN)
 
     def publish(self, change: Change | None = None, *, allow_rename: bool = False) -> Published | Crossed:
         return protocol.publish(self.folder, NAME, change or self.change(), allow_rename=allow_rename)
@@ -183,18 +184,45 @@ def test_a_folder_that_cannot_be_synced_keeps_the_displaced_version(
     assert list(store.ours().values()) == [change.base.data]
 
 
-def test_without_exchange_nothing_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_renameat2", None)
+def without_exchange(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(protocol, "_renameat2", None)
+
+
+def without_leases(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lease, "_SET_LEASE", None)
+
+
+def leases_refused(patch: pytest.MonkeyPatch) -> None:
+    """As a file system that has none answers."""
+    real = fcntl.fcntl
+
+    def refusing(fd: int, command: int, argument: int = 0) -> int:
+        if command == fcntl.F_SETLEASE:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(fd, command, argument)
+
+    patch.setattr(fcntl, "fcntl", refusing)
+
+
+weak_systems = pytest.mark.parametrize("weak", [without_exchange, without_leases, leases_refused])
+
+
+@weak_systems
+def test_without_exchange_or_leases_nothing_is_written(
+    store: Store, weak: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak(monkeypatch)
     with pytest.raises(protocol.NoExchange):
         store.publish()
     assert store.path.read_bytes() == dumped(BEFORE)
     assert os.listdir(store.path.parent) == [NAME]
 
 
-def test_without_exchange_a_rename_is_made_where_it_is_allowed_and_said(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@weak_systems
+def test_without_exchange_or_leases_a_rename_is_made_where_it_is_allowed_and_said(
+    store: Store, weak: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_renameat2", None)
+    weak(monkeypatch)
     change = store.change()
     done = store.publish(change, allow_rename=True)
     assert isinstance(done, Published)
