@@ -145,6 +145,16 @@ def test_a_second_write_in_the_same_crossing_stands(store: Store, moment: str, m
     assert os.listdir(store.path.parent) == [NAME]
 
 
+def test_a_newer_gateway_version_is_not_taken_out_of_its_place_for_an_instant(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanged: list[str] = []
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, writes(store, updatedAt=22), lambda: exchanged.append("again"))
+    store.publish()
+    assert exchanged == []
+
+
 def test_a_third_write_at_the_worst_moment_costs_no_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second has been live and is in our hand; what came after it may have been built on the first."""
     first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))

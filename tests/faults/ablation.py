@@ -1,0 +1,187 @@
+"""Every step of the repair, a Clawmend without it, and the test that catches that Clawmend.
+
+A step is taken out by changing the text of a module: what is tested is the program as it would be without the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PUBLISH = "app/openclaw/publish.py"
+REWRITE = "app/reconcile/rewrite.py"
+CROSSINGS = "tests/integration/test_crossings.py::"
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """The step, the module, the text that is taken out, what stands in its place, and the test that must fail."""
+
+    step: str
+    module: str
+    text: str
+    instead: str
+    caught_by: str
+
+
+ABLATIONS = (
+    Ablation(
+        "intent first",
+        REWRITE,
+        "        self._audit.open(attempt)\n        crossings = 0",
+        "        crossings = 0",
+        "tests/integration/test_audit.py::test_intent_and_plan_are_committed_before_the_store_is_touched",
+    ),
+    Ablation(
+        "plan before the write",
+        REWRITE,
+        "                    base_sha256=hashlib.sha256(base.data).hexdigest(),\n",
+        "",
+        "tests/integration/test_recovery.py"
+        "::test_killed_after_the_exchange_the_new_store_stands_and_the_attempt_is_applied",
+    ),
+    Ablation(
+        "judge again",
+        "app/reconcile/repair.py",
+        "again = self._scanner().judge_row(finding.target, base.data, finding.key)",
+        "again = now_found",
+        "tests/integration/test_hazards_store.py::test_hazard_24_a_turn_that_begins_between_our_read_and_our_write",
+    ),
+    Ablation(
+        "one Clawmend at a time",
+        "app/openclaw/quiet.py",
+        "            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        "tests/integration/test_publish_access.py::test_only_one_process_writes_below_a_folder_and_a_killed_one_lets_go",
+    ),
+    Ablation(
+        "wait for a quiet store",
+        "app/openclaw/quiet.py",
+        "return rested and not _gateway_is_writing(folder, now)",
+        "return True",
+        "tests/integration/test_hazards_store.py"
+        "::test_hazard_24_a_store_of_which_a_new_version_is_being_written_is_waited_for",
+    ),
+    Ablation(
+        "fsync the file",
+        PUBLISH,
+        "            os.fsync(fd)\n        except OSError as error:\n            _unlink",
+        "        except OSError as error:\n            _unlink",
+        CROSSINGS + "test_the_folder_is_synced_before_a_displaced_version_is_taken_away",
+    ),
+    Ablation(
+        "hold ours shut",
+        "app/openclaw/lease.py",
+        "        fcntl.fcntl(fd, _SET_LEASE, fcntl.F_WRLCK)\n",
+        "",
+        CROSSINGS + "test_who_opens_ours_in_a_crossing_reads_what_the_gateway_wrote_in_its_place",
+    ),
+    Ablation(
+        "a signal that nobody dies of",
+        "app/openclaw/lease.py",
+        "        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)\n",
+        "",
+        CROSSINGS + "test_who_opens_ours_before_it_is_verified_waits_and_then_reads_ours",
+    ),
+    Ablation(
+        "check before the exchange",
+        PUBLISH,
+        "    if folder.identity(name) != change.base.identity:\n        raise StoreChanged\n    try:\n        if held:",
+        "    try:\n        if held:",
+        "tests/integration/test_publish.py::test_a_store_that_changed_since_it_was_read_is_not_touched",
+    ),
+    Ablation(
+        "exchange",
+        PUBLISH,
+        "            exchange(folder, temp, name)\n            return",
+        "            os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)\n            return",
+        "tests/integration/test_publish.py::test_a_deleted_store_is_never_brought_back",
+    ),
+    Ablation(
+        "compare the displaced",
+        PUBLISH,
+        "if not _is_the_one_read(folder, temp, change.base):",
+        "if False:",
+        CROSSINGS + "test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte",
+    ),
+    Ablation(
+        "put the gateway's version back",
+        PUBLISH,
+        "        certain = _put_back(folder, name, temp, identity_of(os.fstat(ours)))\n",
+        "        certain = True\n",
+        CROSSINGS + "test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte",
+    ),
+    Ablation(
+        "only where ours is still live",
+        PUBLISH,
+        "    while folder.identity(name) == placed:",
+        "    while True:",
+        CROSSINGS + "test_a_newer_gateway_version_is_not_taken_out_of_its_place_for_an_instant",
+    ),
+    Ablation(
+        "give the reader the gateway's version",
+        PUBLISH,
+        "lease.say_instead(ours, folder.read(name, _ANY_SIZE)[0])",
+        "pass",
+        CROSSINGS + "test_who_opens_ours_in_a_crossing_reads_what_the_gateway_wrote_in_its_place",
+    ),
+    Ablation(
+        "fsync what is put back",
+        PUBLISH,
+        "    _unlink(folder, temp)\n    sync_file(folder, name)\n",
+        "    _unlink(folder, temp)\n",
+        CROSSINGS + "test_a_gateway_version_that_was_exchanged_is_synced_before_its_name_can_be",
+    ),
+    Ablation(
+        "quarantine: keep what is not known to live on",
+        PUBLISH,
+        "    if not certain:\n",
+        "    if False:\n",
+        CROSSINGS + "test_a_third_write_at_the_worst_moment_costs_no_version",
+    ),
+    Ablation(
+        "quarantine: keep it after a kill",
+        "app/reconcile/looks.py",
+        "        else:\n            kept = True\n",
+        "        else:\n            os.unlink(ours, dir_fd=folder.fd)\n",
+        "tests/integration/test_recovery.py::test_a_gateway_that_wrote_on_ours_after_the_kill_keeps_its_write",
+    ),
+    Ablation(
+        "fsync the folder",
+        PUBLISH,
+        "        os.fsync(folder.fd)\n        os.utime",
+        "        os.utime",
+        CROSSINGS + "test_the_folder_is_synced_before_a_displaced_version_is_taken_away",
+    ),
+    Ablation(
+        "touch the store",
+        PUBLISH,
+        "        os.utime(name, dir_fd=folder.fd, follow_symlinks=False)",
+        "        pass",
+        "tests/integration/test_publish.py"
+        "::test_the_new_version_takes_the_place_of_the_old_one_and_leaves_nothing_behind",
+    ),
+    Ablation(
+        "take the displaced away",
+        PUBLISH,
+        "    _make_durable(folder, name)\n    _unlink(folder, temp)\n",
+        "    _make_durable(folder, name)\n",
+        "tests/integration/test_publish.py"
+        "::test_the_new_version_takes_the_place_of_the_old_one_and_leaves_nothing_behind",
+    ),
+    Ablation(
+        "later looks",
+        "app/reconcile/looks.py",
+        "        for attempt in self._audit.to_look_at():\n",
+        "        for attempt in ():\n",
+        "tests/integration/test_looks.py"
+        "::test_a_repair_that_a_stale_gateway_write_put_back_is_overwritten_and_repeated_at_once",
+    ),
+    Ablation(
+        "resolve from the disk after a crash",
+        "app/reconcile/looks.py",
+        "        for attempt in self._audit.left_open():\n",
+        "        for attempt in ():\n",
+        "tests/integration/test_recovery.py"
+        "::test_killed_after_the_exchange_the_new_store_stands_and_the_attempt_is_applied",
+    ),
+)
