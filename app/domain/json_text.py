@@ -114,5 +114,10 @@ def _scan(text: str, at: int) -> tuple[Any, int]:
 
 
 def text_of(text: str, start: int, end: int) -> Any:
-    """The value of a token, its strings decoded as the UTF-8 that they are."""
-    return _DECODER.decode(text[start:end].encode("latin-1").decode("utf-8"))
+    """The value of a token, its strings decoded as the UTF-8 that they are. Raises NotJson."""
+    try:
+        return _DECODER.decode(text[start:end].encode("latin-1").decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise NotJson(f"not UTF-8 behind byte {start}: {error.reason}") from None
+    except RecursionError:
+        raise NotJson(f"nested too deeply behind byte {start}") from None

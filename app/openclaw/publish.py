@@ -138,7 +138,9 @@ def _go_live(folder: Folder, name: str, temp: str, ours: int, change: Change, *,
         if error.errno not in _NO_EXCHANGE:
             raise WriteFailed(f"the store could not be exchanged: {error.strerror}") from None
     if not allow_rename:
-        raise NoExchange("this file system has no exchange of names or no leases (CLAWMEND_WEAK_STORES=rename allows less)")
+        raise NoExchange(
+            "this file system has no exchange of names or no leases (CLAWMEND_WEAK_STORES=rename allows less)"
+        )
     if held:
         lease.let_in(ours)
     if folder.identity(name) != change.base.identity:

@@ -73,8 +73,10 @@ def _row(text: str, member: Member) -> Row:
     if not isinstance(value, dict):
         return Row(key, problem="its row is not an object")
     status = _word(value, "status")
-    if status in (RUNNING, None) and not text[member.value_start : member.value_end].isascii():
+    undecoded = status is not None and not status.isascii()
+    if (status in (RUNNING, None) or undecoded) and not text[member.value_start : member.value_end].isascii():
         value = text_of(text, member.value_start, member.value_end)
+        status = _word(value, "status")
     session_id = value.get("sessionId")
     valid = isinstance(session_id, str) and _SESSION_ID.match(session_id) is not None
     return Row(

@@ -24,13 +24,15 @@ KEPT_EVENTS = 8
 _BLOCK = 64 << 10
 
 _TS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?Z\Z")
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_MEMBER = rb',"\w+":(?:' + _STRING + rb"|[\w.+-]+)"
 _HEAD = re.compile(
-    rb'\{"traceSchema":"openclaw-trajectory"[^{}]{0,2000}?"type":"([^"\\]+)","ts":"([^"\\]+)"'
-    rb'(?:[^{}]{0,4000}?"runId":"([^"\\]*)")?'
+    rb'\{"traceSchema":"openclaw-trajectory"(?:%b){0,9}?,"type":"([^"\\]+)","ts":"([^"\\]+)"'
+    rb'(?:(?:%b){0,9}?,"runId":(%b))?' % (_MEMBER, _MEMBER, _STRING)
 )
 """The envelope as OpenClaw writes it, up to `data`: keys in the order of spec section 4, compact."""
 _OVERFLOW = re.compile(
-    r"overflow|context[ _-]*(?:length|window|limit)|too long|too large|max\w* (?:context|tokens)", re.I
+    r"overflow|context[ _-]*(?:length|window|limit)|too long|too large|max\w{0,32} (?:context|tokens)", re.I
 )
 _TIMEOUTS = (
     "timedOut",
@@ -39,6 +41,13 @@ _TIMEOUTS = (
     "timedOutDuringToolExecution",
     "timedOutByRunBudget",
 )
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +120,16 @@ def open_runs(fd: int, size: int, since: int) -> tuple[tuple[tuple[str, int], ..
             if ts < since:
                 at = start = 0
                 break
-            last.setdefault((head[3] or b"").decode("utf-8", "replace"), (ts, head[1] == b"session.ended"))
+            last.setdefault(_run_id(head[3]), (ts, head[1] == b"session.ended"))
         at, rest = start, first
     return tuple(sorted((run, ts) for run, (ts, ended) in last.items() if not ended)), spent
+
+
+def _run_id(token: bytes | None) -> str:
+    try:
+        return _word(_DECODER.decode(token.decode())) or "" if token else ""
+    except ValueError:
+        return ""
 
 
 def _is_full(size: int, last: dict[str, Any]) -> bool:
@@ -133,15 +149,15 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         value = orjson.loads(line)
     except ValueError:
         try:
-            value = json.loads(line)  # orjson refuses the lone surrogates that Node writes
+            value = _DECODER.decode(line.decode())  # orjson refuses the lone surrogates that Node writes
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
 
 
 def _event(value: dict[str, Any]) -> Event | None:
-    kind, ts = _word(value.get("type")), parse_ts(value.get("ts"))
-    if (value.get("traceSchema"), value.get("schemaVersion")) != ("openclaw-trajectory", 1) or not kind or ts is None:
+    kind, ts, version = _word(value.get("type")), parse_ts(value.get("ts")), value.get("schemaVersion")
+    if value.get("traceSchema") != "openclaw-trajectory" or version is True or version != 1 or not kind or ts is None:
         return None
     return Event(kind, ts, _word(value.get("runId")), _word(value.get("sessionId")), _word(value.get("sessionKey")))
 
