@@ -13,7 +13,7 @@ from app.domain.splice import CannotSplice, splice, unsplice
 
 KEY = "agent:main:é"
 FIELDS = ("status", "endedAt", "runtimeMs", "abortedLastRun")
-SETTINGS = settings(max_examples=200, derandomize=True, deadline=None)
+SETTINGS = settings(max_examples=100, derandomize=True, deadline=None)
 
 spaces = st.sampled_from(["", "", " ", "\n    ", "\t", "\r\n"])
 scalars = st.one_of(
