@@ -21,19 +21,28 @@ BODY_LIMIT = 64 << 10
 def load_or_make_token(path: Path) -> tuple[str, bool]:
     """The token in `path`, made on first use (0600); True when it was made now. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = not os.path.lexists(path) and _made(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, encoding="ascii", errors="replace") as file:
+        token = file.read(4096).strip()
+    if len(token) < 16 or not token.isascii():
+        raise OSError(f"{path} holds no token; delete it to have a new one made") from None
+    return token, made
+
+
+def _made(path: Path) -> bool:
+    """Put a new token at `path`, whole from the first instant; False when another has put one there meanwhile."""
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        os.link(beside, path)
     except FileExistsError:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd, encoding="ascii", errors="replace") as file:
-            token = file.read(4096).strip()
-        if len(token) < 16 or not token.isascii():
-            raise OSError(f"{path} holds no token; delete it to have a new one made") from None
-        return token, False
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(token + "\n")
-    return token, True
+        return False
+    finally:
+        os.unlink(beside)
+    return True
 
 
 class Gate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -131,8 +132,14 @@ class AuditLog:
     def _there(self) -> None:
         """SQLite goes on writing into a file that has been deleted."""
         path = sqlite_path(self._url)
-        if path is not None and not path.exists():
-            raise AuditUnavailable(f"the audit database {path} is gone")
+        if path is None:
+            return
+        try:
+            path.stat()
+        except FileNotFoundError:
+            raise AuditUnavailable(f"the audit database {path} is gone") from None
+        except OSError as error:
+            raise AuditUnavailable(f"the audit database {path} cannot be reached: {error.strerror}") from None
 
 
 def make_engine(url: str) -> Engine:
@@ -162,8 +169,17 @@ def new_id(now: int) -> str:
 
 
 def _durable(connection: sqlite3.Connection, _: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    deadline = time.monotonic() + 5.0
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:  # another is changing it too, for which SQLite does not wait
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _attempt(row: Row[Any]) -> Attempt:

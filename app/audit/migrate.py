@@ -15,6 +15,10 @@ def migrate(engine: Engine, revision: str = HEAD) -> None:
     with engine.begin() as connection:
         if _revision(connection) == revision:
             return
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # one at a time, and all of it or nothing
+            if _revision(connection) == revision:
+                return
         from alembic.config import Config  # noqa: PLC0415
         from alembic.script import ScriptDirectory  # noqa: PLC0415
 

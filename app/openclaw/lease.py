@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+from contextlib import suppress
 
 _SET_LEASE = getattr(fcntl, "F_SETLEASE", None)
 
@@ -41,7 +42,8 @@ def somebody_waits(fd: int) -> bool:
 
 def let_in(fd: int) -> None:
     """Give the lease up: those who wait go on with the file as it is now."""
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    with suppress(OSError):  # closing the file gives it up as well
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def say_instead(fd: int, data: bytes) -> None:

@@ -18,7 +18,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from app.domain.model import FileIdentity
@@ -29,6 +29,8 @@ OWN_PREFIX = ".clawmend-"
 _RENAME_EXCHANGE = 2
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _ANY_SIZE = 1 << 40
+_TRIES_TO_HOLD = 1_000
+"""Who opened a store while it was live reads it for less time than so many tries take."""
 
 
 class StoreChanged(Exception):
@@ -113,11 +115,26 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
                 _step_back(folder, name, temp, ours)
                 return Crossed()
             lease.let_in(ours)
-        inode = os.fstat(ours).st_ino
+        inode = _inode(ours)
     _make_durable(folder, name)
     _unlink(folder, temp)
-    live = folder.identity(name)
-    return Published(mode, live if live is not None and live.ino == inode else None)
+    return Published(mode, _while_it_is(folder, name, inode))
+
+
+def _inode(fd: int) -> int | None:
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
+
+
+def _while_it_is(folder: Folder, name: str, inode: int | None) -> FileIdentity | None:
+    """The store's identity if it still is this file, as far as can be told: ours is live, whatever fails from here."""
+    try:
+        live = folder.identity(name)
+    except FileProblem:
+        return None
+    return live if live is not None and live.ino == inode else None
 
 
 def _go_live(folder: Folder, name: str, temp: str, ours: int, change: Change, *, allow_rename: bool) -> str:
@@ -166,40 +183,65 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
     read ours. Raises VersionsKept, or WriteFailed when the gateway's version stands but could not be synced.
     """
-    try:
-        certain = _put_back(folder, name, temp, identity_of(os.fstat(ours)))
+    with ExitStack() as stack:
+        shut = [ours]
         try:
-            if folder.identity(name) is not None:
-                lease.say_instead(ours, folder.read(name, _ANY_SIZE)[0])
-        except (OSError, FileProblem):
-            if lease.somebody_waits(ours):  # and will build on ours: what is live now must outlast that
-                os.link(name, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-            raise
-        lease.let_in(ours)
-    except (OSError, FileProblem) as error:
-        raise VersionsKept(f"a gateway version may lie in {temp}: {error}") from error
+            certain = _put_back(folder, name, temp, shut, stack)
+            try:
+                if folder.identity(name) is not None:
+                    newest = folder.read(name, _ANY_SIZE)[0]
+                    for fd in shut:
+                        lease.say_instead(fd, newest)
+            except (OSError, FileProblem):
+                if any(map(lease.somebody_waits, shut)):  # and will build on it: what is live now must outlast that
+                    os.link(name, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+                raise
+        except (OSError, FileProblem) as error:
+            raise VersionsKept(f"a gateway version may lie in {temp}: {error}") from error
+        for fd in shut:
+            lease.let_in(fd)
     if not certain:
         raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
     _unlink(folder, temp)
     sync_file(folder, name)
 
 
-def _put_back(folder: Folder, name: str, temp: str, ours: FileIdentity) -> bool:
+def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> bool:
     """Exchange until what comes out is what we had put there, or somebody has written over that, or deleted it.
 
+    The gateway may write between our look and our exchange; then an older version of its own has the name until the
+    next exchange, and is held shut for so long as well: `shut` gets what is to be given the newest version's content.
     Gives whether what is in `temp` then is known to be an ancestor of what is live. Raises OSError, FileProblem.
     """
-    placed = ours
+    placed, certain = identity_of(os.fstat(shut[0])), True
     while folder.identity(name) == placed:
         placing = folder.identity(temp)
+        held = _hold_shut_too(folder, temp, stack)
         try:
             exchange(folder, temp, name)
         except FileNotFoundError:
             break
         if placing is None or folder.identity(temp) == placed:
+            if held is not None:
+                lease.let_in(held)
             return True
-        placed = placing
-    return placed == ours
+        placed, certain = placing, held is not None
+        if held is not None:
+            shut.append(held)
+    return certain
+
+
+def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
+    """A descriptor of the gateway version in `temp`, held shut; None when it cannot be had, or somebody reads on."""
+    try:
+        fd = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return None
+    stack.callback(os.close, fd)
+    for _ in range(_TRIES_TO_HOLD):
+        with suppress(lease.AlreadyOpen):
+            return fd if lease.hold_shut(fd) else None
+    return None
 
 
 def kept_name(temp: str) -> str:
@@ -258,7 +300,10 @@ def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterat
 def _make_durable(folder: Folder, name: str) -> None:
     try:
         os.fsync(folder.fd)
-        os.utime(name, dir_fd=folder.fd, follow_symlinks=False)  # the gateway may be loading the version before
+        # The gateway may be loading the version before. Not "now": where time goes in steps, the file may have that.
+        st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        later = (st.st_atime_ns, st.st_mtime_ns + 1_000_000)
+        os.utime(name, ns=later, dir_fd=folder.fd, follow_symlinks=False)
     except FileNotFoundError:
         return  # deleted by the gateway meanwhile
     except OSError as error:

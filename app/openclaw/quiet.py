@@ -36,7 +36,8 @@ def sole_writer(folder: Folder, clock: Clock, patience: float) -> Iterator[None]
     try:
         yield
     finally:
-        fcntl.flock(folder.fd, fcntl.LOCK_UN)
+        with suppress(OSError):  # closing the folder gives it up as well
+            fcntl.flock(folder.fd, fcntl.LOCK_UN)
 
 
 def wait_until_quiet(

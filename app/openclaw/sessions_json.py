@@ -10,6 +10,7 @@ from app.domain.json_text import Member, NotJson, document, members, text_of
 from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
+_OBJECT = re.compile(r"[ \t\r\n]*\{")
 _CHUNK = 1 << 20
 _RECOVERY = (
     "abortedLastRun",
@@ -47,7 +48,7 @@ def read_rows(data: bytes) -> tuple[Row, ...]:
 
 
 def _checked_text(data: bytes) -> str:
-    if not data.strip():
+    if not data or data.isspace():
         raise StoreProblem("empty", f"the store is empty ({len(data)} bytes)")
     if data.startswith(codecs.BOM_UTF8):
         raise StoreProblem("not_json", "the store begins with a byte order mark, which OpenClaw does not accept")
@@ -60,7 +61,7 @@ def _checked_text(data: bytes) -> str:
         except UnicodeDecodeError as error:
             raise StoreProblem("not_utf8", f"the store is not UTF-8: {error.reason}") from None
     text = data.decode("latin-1")
-    if not text.lstrip(" \t\r\n").startswith("{"):
+    if not _OBJECT.match(text):
         raise StoreProblem("not_an_object", "the store is not a JSON object of sessions")
     return text
 

@@ -75,6 +75,8 @@ class Reconciler:
         self._looker = Looker(clock, audit, settings.store_max_bytes)
         self._put_off: dict[tuple[str, str], _PutOff] = {}
         self._busy_since: dict[str, float] = {}
+        self._occupied: set[str] = set()
+        """Stores that somebody was at in this pass for longer than we wait: their other sessions have time too."""
         self._generation = 0
 
     def run_pass(self) -> Report | None:
@@ -86,10 +88,12 @@ class Reconciler:
             return None
         self.report = report
         if self.audit_problem is None:
+            self._occupied = set()
             changed = [self._repeat(attempt) for attempt in overwritten]
             if self.settings.auto_repair:
                 repeated = {(a.store_path, a.session_key) for a in overwritten}
-                changed += [self._settle(f) for f in self._due(report) if f.name not in repeated]
+                due = (f for f in self._due(report) if f.name not in repeated)
+                changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
             if any(changed):
                 report = self._look(generation)
         if report is not None:
@@ -263,6 +267,8 @@ class Reconciler:
         except NotStuck:
             return True
         except (StoreUnfit, StoreBusy, FileProblem) as error:
+            if isinstance(error, StoreBusy):
+                self._occupied.add(finding.target.path)
             self._fail(finding, str(error))
             return False
         except AuditUnavailable as error:

@@ -108,13 +108,14 @@ class Repairer:
         """Give the row back as it was before `repair`. Raises CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable."""
         if repair.kind != "settle" or repair.outcome != Outcome.APPLIED:
             raise CannotUndo(f"attempt {repair.id} did not settle a row, so there is nothing to take back")
-        latest = self._audit.latest_applied(repair.store_path, repair.session_key)
-        if latest is None or latest.id != repair.id:
-            raise CannotUndo(f"this row has been changed again since, by attempt {latest.id if latest else 'unknown'}")
         target = target_of(repair)
         edit = edit_of(repair)
         with ExitStack() as stack:
             folder = self._enter(stack, target, ask.trigger)
+            latest = self._audit.latest_applied(repair.store_path, repair.session_key)
+            if latest is None or latest.id != repair.id:
+                by = f"by attempt {latest.id}" if latest else "or found overwritten"
+                raise CannotUndo(f"this row has been changed again since, {by}")
             self._as_we_left_it(_row_in(folder, target, repair.session_key, self._settings.store_max_bytes), repair)
             attempt = replace(
                 _blank(repair, self._audit.next_id(self._clock.now()), self._clock.now(), ask),

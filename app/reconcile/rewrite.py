@@ -34,6 +34,7 @@ from app.openclaw.publish import (
 )
 from app.openclaw.quiet import StoreBusy, wait_until_quiet
 from app.openclaw.sessions_json import StoreProblem
+from app.reconcile.leftovers import anything_left
 from app.settings import Settings
 
 MOST_TRIES = 3
@@ -84,7 +85,7 @@ class Rewriter:
         mode = None
         busy: StoreBusy | None = None
         try:
-            for _ in range(MOST_TRIES):
+            for tries in range(MOST_TRIES):
                 wait_until_quiet(
                     folder,
                     target.name,
@@ -104,7 +105,8 @@ class Rewriter:
                     new_sha256=hashlib.sha256(plan.new).hexdigest(),
                     **plan.note,
                 )
-                change = Change(base, plan.new, attempt.id)
+                token = f"{attempt.id}.{tries}" if tries else attempt.id  # the one before may be there still
+                change = Change(base, plan.new, token)
                 try:
                     done = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
                 except StoreChanged:
@@ -127,7 +129,7 @@ class Rewriter:
         except (NotDurable, VersionsKept) as error:
             outcome, why = Outcome.UNKNOWN, str(error)
         now = self._clock.now()
-        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN)
+        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN) or anything_left(folder, attempt)
         self._audit.change(
             attempt.id,
             outcome=outcome,

@@ -155,8 +155,45 @@ def test_a_newer_gateway_version_is_not_taken_out_of_its_place_for_an_instant(
     assert exchanged == []
 
 
-def test_a_third_write_at_the_worst_moment_costs_no_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second has been live and is in our hand; what came after it may have been built on the first."""
+@pytest.mark.parametrize("label", ["n", "n" * 100_000], ids=["as long", "longer"])
+def test_who_opens_an_older_gateway_version_in_the_put_back_reads_the_newest(
+    store: Store, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second write lands in the last instant before the put-back: for another one, the first has the name again."""
+    reader = Reader(store)
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21), writes(store, updatedAt=22, label=label))
+    after_each_exchange(monkeypatch, None, reader.go_and_wait)
+    assert isinstance(store.publish(), Crossed)
+    assert reader.comes_back_with() == dumped(store.own) == store.path.read_bytes()
+    assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_a_third_write_in_the_put_back_was_built_on_the_second_and_stands(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))
+    before_each_exchange(monkeypatch, first, second)
+    after_each_exchange(monkeypatch, None, third)
+    assert isinstance(store.publish(), Crossed)
+    assert store.path.read_bytes() == dumped(store.own)
+    assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has the first version open, so that it could not be held shut; the second is in our hand."""
+    first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))
+    real, taken = lease.hold_shut, 0
+
+    def only_ours(fd: int) -> bool:
+        nonlocal taken
+        taken += 1
+        if taken > 1:
+            raise lease.AlreadyOpen
+        return real(fd)
+
+    monkeypatch.setattr(lease, "hold_shut", only_ours)
     first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))
     before_each_exchange(monkeypatch, first, second)
     after_each_exchange(monkeypatch, None, third)

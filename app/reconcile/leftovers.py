@@ -1,0 +1,97 @@
+"""What an attempt left beside the store: its new version, or one that it displaced.
+
+It is taken away only when it is known to live on in what is there: our own versions, the one that we had read (it is an
+ancestor of ours), one whose bytes are live. A gateway version of which that is not known stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from app.audit.models import Attempt
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.publish import OWN_PREFIX, WriteFailed, exchange, sync_file
+from app.openclaw.sessions_json import StoreProblem, read_rows
+
+_ANY_SIZE = 1 << 40
+_NOTHING = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What became of it."""
+
+    kept: bool = False
+    """A gateway version had to stay."""
+    exchanged: bool = False
+    """The version that we had read lay there, so ours was live once."""
+    stuck: bool = False
+    """Something could not be looked at or taken away now."""
+
+
+def anything_left(folder: Folder, attempt: Attempt) -> bool:
+    """Whether a file of this attempt may lie in the folder still."""
+    try:
+        return bool(_files_of(folder, attempt))
+    except FileProblem:
+        return True
+
+
+def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
+    """Take away what `attempt` left beside the store `name`. Raises FileProblem when a file cannot be read now: nothing
+    is put away by guess.
+    """
+    exchanged = stuck = False
+    left = _files_of(folder, attempt)
+    kept = any(not n.endswith(".tmp") for n in left)
+    for ours in sorted(n for n in left if n.endswith(".tmp")):
+        lies, stands = _content(folder, ours), _content(folder, name)
+        digest, live, whole = _sha256(lies), _sha256(stands), _is_whole(lies)
+        if whole and digest not in (attempt.new_sha256, attempt.base_sha256) and live == attempt.new_sha256:
+            with suppress(OSError, WriteFailed):
+                exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
+                sync_file(folder, name)
+                digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
+        exchanged = exchanged or digest == attempt.base_sha256
+        torn_by_us = not whole and live != attempt.new_sha256
+        if digest in (attempt.new_sha256, attempt.base_sha256, live, _NOTHING) or torn_by_us:
+            try:
+                os.fsync(folder.fd)
+                os.unlink(ours, dir_fd=folder.fd)
+            except OSError:  # of a disk that fails now
+                stuck = True
+        else:
+            kept = True
+    return Left(kept, exchanged, stuck)
+
+
+def _files_of(folder: Folder, attempt: Attempt) -> list[str]:
+    return [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}")]
+
+
+def _is_whole(lies: bytes | None) -> bool:
+    """Whether a file of ours parses. One that does not was torn while we wrote it; or, where ours is live already, it
+    is a gateway version that a power cut took the end of: never put back, and kept.
+    """
+    try:
+        read_rows(lies or b"")
+    except StoreProblem:
+        return False
+    return True
+
+
+def _sha256(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _content(folder: Folder, name: str) -> bytes | None:
+    """None when it is gone. Raises FileProblem."""
+    try:
+        return folder.read(name, _ANY_SIZE)[0]
+    except FileProblem as error:
+        if error.code == "missing":
+            return None
+        raise
