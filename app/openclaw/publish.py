@@ -86,15 +86,15 @@ class Crossed:
 
 
 def read_for_writing(folder: Folder, name: str, limit: int) -> StoreBytes:
-    """The store, if it is one that we may replace. Raises FileProblem: also `hard_link`, `foreign_owner`."""
+    """The store, if it may be replaced. Raises StoreChanged and FileProblem (also `hard_link`, `foreign_owner`)."""
     data, identity = folder.read(name, limit)
     with folder.opened(name) as (_, st):
-        if st.st_nlink != 1:
+        if st.st_nlink > 1:
             raise FileProblem("hard_link", "it has a second name; replacing one would part the two")
         if st.st_uid != os.geteuid():
             raise FileProblem("foreign_owner", "it belongs to another user; run Clawmend as the gateway's user")
-        if identity_of(st) != identity:
-            raise FileProblem("unsteady", "it changed while it was read")
+        if identity_of(st) != identity or not st.st_nlink:
+            raise StoreChanged
     return StoreBytes(data, identity)
 
 

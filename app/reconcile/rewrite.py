@@ -94,7 +94,10 @@ class Rewriter:
                     patience=self.patience(attempt.trigger),
                     ours=self.left.get(target.path),
                 )
-                base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
+                try:
+                    base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
+                except StoreChanged:
+                    continue
                 plan = rewrite(base)
                 if plan.edit.empty:
                     raise Stop(Outcome.SUPERSEDED, "the row already says so")

@@ -141,6 +141,24 @@ def test_a_store_that_changed_since_it_was_read_is_not_touched(store: Store) -> 
     assert os.listdir(store.path.parent) == [NAME]
 
 
+def test_a_gateway_write_while_the_store_is_read_is_no_second_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between `open` and `fstat` the file that was opened loses its only name."""
+    real, opened = os.fstat, 0
+
+    def fstat(fd: int) -> os.stat_result:
+        nonlocal opened
+        opened += 1
+        if opened == 3:  # the look at owner and names, after the bytes were read
+            store.gateway_writes(lambda rows: rows[OTHER].update(updatedAt=21))
+        return real(fd)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(protocol.StoreChanged):
+        store.change()
+
+
 def test_a_store_whose_identity_changed_with_the_same_bytes_is_judged_again(store: Store) -> None:
     change = store.change()
     store.gateway_writes(lambda _: None)
