@@ -108,7 +108,7 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
         try:
             mode = _go_live(folder, name, temp, ours, change, allow_rename=allow_rename)
         except (StoreChanged, NoExchange, WriteFailed, FileProblem):
-            _unlink(folder, temp)
+            _unlink_for_good(folder, temp)
             raise
         if mode == "exchange":
             if not _is_the_one_read(folder, temp, change.base):
@@ -181,13 +181,14 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     """Put the gateway's newest version back, as though we had never been there, and take ours away.
 
     `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
-    read ours. Raises VersionsKept, or WriteFailed when the gateway's version stands but could not be synced.
+    read ours. Raises VersionsKept.
     """
     with ExitStack() as stack:
         shut = [ours]
         try:
             certain = _put_back(folder, name, temp, shut, stack)
             try:
+                _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
                 if folder.identity(name) is not None:
                     newest = folder.read(name, _ANY_SIZE)[0]
                     for fd in shut:
@@ -202,8 +203,7 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
             lease.let_in(fd)
     if not certain:
         raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
-    _unlink(folder, temp)
-    sync_file(folder, name)
+    _unlink_for_good(folder, temp)
 
 
 def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> bool:
@@ -249,16 +249,20 @@ def kept_name(temp: str) -> str:
     return f"{temp}.kept"
 
 
-def sync_file(folder: Folder, name: str) -> None:
-    """Bring the bytes of a gateway version to the disk: the gateway syncs nothing, and a name that we have exchanged
-    must not outlast the bytes (xfs would give a file of 0 bytes). Raises WriteFailed.
+def _sync(folder: Folder, name: str) -> None:
+    """Bring a gateway version that we have exchanged to the disk, and its name: the gateway syncs nothing, and a name
+    must not outlast its bytes (xfs would give a file of 0 bytes). Raises OSError, FileProblem.
     """
-    try:
-        if folder.identity(name) is not None:
-            with folder.opened(name) as (fd, _):
-                os.fsync(fd)
-    except (OSError, FileProblem) as error:
-        raise WriteFailed(f"the gateway's version stands, but could not be synced: {error}") from None
+    if folder.identity(name) is not None:
+        with folder.opened(name) as (fd, _):
+            os.fsync(fd)
+    os.fsync(folder.fd)
+
+
+def put_back(folder: Folder, name: str, temp: str) -> None:
+    """Give the store's name back to the gateway version in `temp`, for good. Raises OSError, FileProblem."""
+    exchange(folder, temp, name)
+    _sync(folder, name)
 
 
 def exchange(folder: Folder, one: str, other: str) -> None:
@@ -288,7 +292,7 @@ def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterat
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
         except OSError as error:
-            _unlink(folder, temp)
+            _unlink_for_good(folder, temp)
             if error.errno == errno.ENOENT:
                 raise StoreChanged from None
             raise WriteFailed(f"the new version could not be written: {error.strerror}") from None
@@ -314,6 +318,15 @@ def _unlink(folder: Folder, name: str) -> None:
     """Take away a file of ours; one that cannot be taken away now is put away by a later look."""
     with suppress(OSError):
         os.unlink(name, dir_fd=folder.fd)
+
+
+def _unlink_for_good(folder: Folder, name: str) -> None:
+    """Take away a file of ours so that no power cut brings it back: beside a later try's version that is live, it would
+    be taken for one that the gateway wrote.
+    """
+    with suppress(OSError):
+        os.unlink(name, dir_fd=folder.fd)
+        os.fsync(folder.fd)
 
 
 def _load_renameat2() -> ctypes._NamedFuncPointer | None:

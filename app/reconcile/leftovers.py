@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from app.audit.models import Attempt
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.publish import OWN_PREFIX, WriteFailed, exchange, sync_file
+from app.openclaw.publish import OWN_PREFIX, put_back
 from app.openclaw.sessions_json import StoreProblem, read_rows
 
 _ANY_SIZE = 1 << 40
@@ -51,9 +51,8 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
         lies, stands = _content(folder, ours), _content(folder, name)
         digest, live, whole = _sha256(lies), _sha256(stands), _is_whole(lies)
         if whole and digest not in (attempt.new_sha256, attempt.base_sha256) and live == attempt.new_sha256:
-            with suppress(OSError, WriteFailed):
-                exchange(folder, ours, name)  # killed between the exchange and putting the gateway's version back
-                sync_file(folder, name)
+            with suppress(OSError, FileProblem):
+                put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
                 digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
         exchanged = exchanged or digest == attempt.base_sha256
         torn_by_us = not whole and live != attempt.new_sha256
@@ -61,6 +60,7 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
             try:
                 os.fsync(folder.fd)
                 os.unlink(ours, dir_fd=folder.fd)
+                os.fsync(folder.fd)  # nobody comes by for one that a power cut brings back after the last look
             except OSError:  # of a disk that fails now
                 stuck = True
         else:

@@ -134,9 +134,16 @@ ABLATIONS = (
     Ablation(
         "fsync what is put back",
         PUBLISH,
-        "    _unlink(folder, temp)\n    sync_file(folder, name)\n",
-        "    _unlink(folder, temp)\n",
-        CROSSINGS + "test_a_gateway_version_that_was_exchanged_is_synced_before_its_name_can_be",
+        "                _sync(folder, name)  # no power",
+        "                # no power",
+        CROSSINGS + "test_the_put_back_is_on_disk_before_ours_is_written_over",
+    ),
+    Ablation(
+        "gone for good before the next try",
+        PUBLISH,
+        "        os.unlink(name, dir_fd=folder.fd)\n        os.fsync(folder.fd)\n",
+        "        os.unlink(name, dir_fd=folder.fd)\n",
+        CROSSINGS + "test_a_try_that_came_to_nothing_is_gone_for_good_before_the_next_one",
     ),
     Ablation(
         "quarantine: keep what is not known to live on",

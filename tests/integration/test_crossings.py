@@ -266,31 +266,65 @@ def test_an_exchange_that_fails_in_a_crossing_leaves_the_gateways_version_in_our
     assert store.ours() == {TEMP: dumped(store.own)}
 
 
-def test_a_gateway_version_that_was_exchanged_is_synced_before_its_name_can_be(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    real = os.fsync
+def test_the_put_back_is_on_disk_before_ours_is_written_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a power cut could give the store's name back to a file that is half ours and half the gateway's."""
+    calls: list[str] = []
+    real_sync, real_write = os.fsync, os.pwrite
 
     def fsync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_ino)
-        real(fd)
+        inode = os.fstat(fd).st_ino
+        calls.append("folder" if fd == store.folder.fd else "live" if inode == store.path.stat().st_ino else "ours")
+        real_sync(fd)
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        calls.append("written over")
+        return real_write(fd, data, at)
 
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     store.publish()
-    assert synced[1:] == [store.path.stat().st_ino]
+    assert calls == ["ours", "live", "folder", "written over", "folder"]
 
 
 def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    change = store.change()
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     after_each_exchange(monkeypatch, None, lambda: fail(monkeypatch, "fsync", errno.EIO))
-    with pytest.raises(protocol.WriteFailed):
-        store.publish()
+    with pytest.raises(protocol.VersionsKept):
+        store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert os.listdir(store.path.parent) == [NAME]
+    assert store.ours() == {TEMP: change.new}
+
+
+@pytest.mark.parametrize("moment", ["before the exchange", "crossed"])
+def test_a_try_that_came_to_nothing_is_gone_for_good_before_the_next_one(
+    store: Store, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brought back by a power cut, it would be taken for a gateway version that the next try displaced."""
+    calls: list[str] = []
+    real_sync, real_unlink = os.fsync, os.unlink
+
+    def fsync(fd: int) -> None:
+        calls.append("folder" if fd == store.folder.fd else "file")
+        real_sync(fd)
+
+    def unlink(name: str, *, dir_fd: int | None = None) -> None:
+        calls.append("unlink")
+        real_unlink(name, dir_fd=dir_fd)
+
+    change = store.change()
+    if moment == "crossed":
+        before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    else:
+        writes(store, updatedAt=21)()
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "unlink", unlink)
+    with suppress(protocol.StoreChanged):
+        store.publish(change)
+    assert calls[-2:] == ["unlink", "folder"]
 
 
 def test_somebody_who_has_our_new_version_open_already_stops_the_repair(
