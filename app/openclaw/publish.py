@@ -315,18 +315,20 @@ def _make_durable(folder: Folder, name: str) -> None:
 
 
 def _unlink(folder: Folder, name: str) -> None:
-    """Take away a file of ours; one that cannot be taken away now is put away by a later look."""
+    """Take away a file of ours; one that cannot be taken away now, or that comes back, is put away by a later look."""
     with suppress(OSError):
         os.unlink(name, dir_fd=folder.fd)
 
 
 def _unlink_for_good(folder: Folder, name: str) -> None:
     """Take away a file of ours so that no power cut brings it back: beside a later try's version that is live, it would
-    be taken for one that the gateway wrote.
+    be taken for one that the gateway wrote. Raises WriteFailed: then there is to be no later try.
     """
-    with suppress(OSError):
+    try:
         os.unlink(name, dir_fd=folder.fd)
         os.fsync(folder.fd)
+    except OSError as error:
+        raise WriteFailed(f"the disk fails, and {name} may come back: {error.strerror}") from None
 
 
 def _load_renameat2() -> ctypes._NamedFuncPointer | None:

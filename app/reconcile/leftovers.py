@@ -60,11 +60,14 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
             try:
                 os.fsync(folder.fd)
                 os.unlink(ours, dir_fd=folder.fd)
-                os.fsync(folder.fd)  # nobody comes by for one that a power cut brings back after the last look
             except OSError:  # of a disk that fails now
                 stuck = True
         else:
             kept = True
+    try:
+        os.fsync(folder.fd)  # nobody comes by for a file that a power cut brings back after the last look
+    except OSError:
+        stuck = True
     return Left(kept, exchanged, stuck)
 
 

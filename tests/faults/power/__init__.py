@@ -1,0 +1,9 @@
+"""A power cut at each step of a repair, on real file systems.
+
+disk: small images of file systems, mounted, and copied at the instant of the cut;
+steps: a word after every system call of a repair that changes something, and every variant of the protocol;
+scenes: a repair, an undo and a crossed repair, played on an image;
+claims: what must hold of a copy that is mounted again.
+
+`python -m tests.faults.power` prints the table of docs/safety.md.
+"""

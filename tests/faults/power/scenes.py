@@ -1,0 +1,290 @@
+"""A repair, an undo and a crossed repair on an image, with the power cut after each of their steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.audit.models import Attempt
+from app.reconcile.repair import Ask
+from app.reconcile.rewrite import MOST_TRIES
+from tests.faults.power.disk import Cut, Disk, Power, bystander, copy_image, flush, flusher, format_image, mounted
+from tests.faults.power.steps import Steps, Variant
+from tests.world import STUCK_KEY, World, attempts, run_for, run_pass
+
+OTHER = "agent:main:other"
+
+REPAIR = "repair"
+UNDO = "undo"
+OUTRUN = "outrun repair"
+"""The gateway writes while our new version is being written."""
+CROSSED = "crossed repair"
+"""The gateway writes in the instant of our exchange."""
+REFUSED = "refused repair"
+"""It is outrun until it gives up; a later one succeeds."""
+SCENES = (REPAIR, UNDO, OUTRUN, CROSSED, REFUSED)
+_GATEWAY_WRITES = {OUTRUN: 1, CROSSED: 1, REFUSED: MOST_TRIES}
+
+NEXT_PASSES = (30.0, 121.0, 1.0, 4.0, 56.0, 5.0)
+"""Seconds before each pass after the next start: the row is watched for 120, settled if need be, and looked at after 1,
+5 and 60 more.
+"""
+
+NOBODY = "nobody"
+BYSTANDER = "a bystander"
+"""Another process syncs a file of its own before each cut, and with it all names that are on their way."""
+FLUSHER = "the flusher"
+"""The bystander does so once; from then on the kernel writes out bytes, but no names."""
+ADVERSARIES = (NOBODY, BYSTANDER, FLUSHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How a scene is played."""
+
+    disk: Disk
+    variant: Variant
+    scene: str = REPAIR
+    adversary: str = NOBODY
+    flush_from: str = "exchange ours"
+    """The step with which the `flusher` begins."""
+    padding: int = 0
+    """Bytes of other rows in the store."""
+    gateway_syncs: bool = True
+
+    def __str__(self) -> str:
+        who = f"{self.adversary} from {self.flush_from}" if self.adversary == FLUSHER else self.adversary
+        size = f", {self.padding // 1_000} KB" if self.padding else ""
+        return f"{self.disk.name}, {self.scene}, {who}{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The power goes: directly after `step`, and what had been promised by then."""
+
+    step: str
+    cut: Cut
+    wall: int
+    mono: float
+    intended: bool
+    """The audit has confirmed the intent."""
+    reported: str | None
+    """The outcome that the audit has confirmed last."""
+    arrived: int | None
+    """Which of the gateway's versions was the newest on the disk; None where the gateway does not sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Every version of the store that there ever was, byte for byte."""
+
+    gateway: tuple[bytes, ...]
+    """The one that stood before, and what the gateway wrote in between."""
+    made: tuple[bytes, ...]
+    """What we make of each of them."""
+    stepped_back: bool = False
+    """What we made of the first was in place, and was taken back."""
+
+    @property
+    def last(self) -> bytes:
+        return self.made[-1]
+
+    def until(self, arrived: int) -> Versions:
+        """What there was when the gateway had come to its write number `arrived`."""
+        end = arrived + 1
+        return Versions(self.gateway[:end], self.made[:end], self.stepped_back and arrived > 0)
+
+    def ours(self) -> tuple[bytes, ...]:
+        """What we ever put in place."""
+        return (self.made[-1], self.made[0]) if self.stepped_back else (self.made[-1],)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One scene on one disk: every instant at which the power may have gone."""
+
+    stage: Stage
+    kind: str
+    """`settle` or `undo`."""
+    world: World
+    versions: Versions
+    moments: list[Moment]
+
+
+class Play:
+    """One scene, played on an image below `folder`."""
+
+    def __init__(self, stage: Stage, folder: Path, copies: str = "copies") -> None:
+        self._stage = stage
+        self._folder = folder
+        self._copies = folder / copies
+        self._copies.mkdir()
+        self._at = folder / "mnt"
+        self._at.mkdir(exist_ok=True)
+        self._moments: list[Moment] = []
+        self._intended = False
+        self._reported: str | None = None
+        self._arrived = 0
+        self._flushing = False
+
+    def run(self) -> Played:
+        """The scene from its beginning, on a fresh image."""
+        stage, image = self._stage, self._folder / "live.img"
+        format_image(stage.disk, image, stage.disk.size + 12 * stage.padding)
+        with mounted(stage.disk, image, self._at):
+            world = World(self._at)
+            try:
+                return self._from_the_start(world, Power(image, self._at, self._copies))
+            finally:
+                world.close()
+
+    def next_start(self, played: Played, moment: Moment) -> Played:
+        """What follows a power cut; the power may go once more in it."""
+        image, world = self._folder / "live.img", played.world
+        copy_image(moment.cut.image, image)
+        self._intended, self._reported, self._arrived = moment.intended, moment.reported, moment.arrived or 0
+        world.clock.wall, world.clock.mono = moment.wall, moment.mono
+        with mounted(self._stage.disk, image, self._at):
+            try:
+                power, reconciler = Power(image, self._at, self._copies), world.reconciler()
+                steps = self._steps(world, power)
+                with steps.watched():
+                    for seconds in NEXT_PASSES:
+                        world.clock.advance(seconds)
+                        run_pass(reconciler)
+            finally:
+                world.close()
+        return Played(self._stage, played.kind, world, played.versions.until(self._arrived), self._moments)
+
+    def _from_the_start(self, world: World, power: Power) -> Played:
+        stage = self._stage
+        ended_at = world.stuck()
+        if stage.padding:
+            _pad(world, stage.padding)
+        running = world.store().read_bytes()
+        reconciler = world.reconciler()
+        run_for(reconciler, world.clock, 115, step=23)
+        earlier: Attempt | None = None
+        gateway = (running, *(_gateway_write(running, n) for n in range(_GATEWAY_WRITES.get(stage.scene, 0))))
+        made = tuple(_settled(v, ended_at) for v in gateway)
+        versions = Versions(gateway, made, stepped_back=stage.scene == CROSSED)
+        if stage.scene == UNDO:
+            run_for(reconciler, world.clock, 200, step=20)
+            (earlier,) = attempts(reconciler)
+            versions = Versions(made, gateway)
+        _wear(world.folder / "own" / "audit.db")
+        flush(world.folder)
+
+        steps = self._steps(world, power, gateway)
+        with steps.watched():
+            steps.done("before the first")
+            if earlier is not None:
+                reconciler.repairer.undo(earlier, Ask("cli", "a test", "it was not finished"))
+            for seconds in (5, 1, 4, 55, 10):
+                world.clock.advance(seconds)
+                run_pass(reconciler)
+        assert world.store().read_bytes() == versions.last, "the scene was played as it was written"
+        return Played(stage, "undo" if earlier else "settle", world, versions, self._moments)
+
+    def _steps(self, world: World, power: Power, gateway: tuple[bytes, ...] = ()) -> Steps:
+        stage = self._stage
+
+        def write() -> None:
+            if self._arrived + 1 < len(gateway):
+                self._arrived += 1
+                _write_as_the_gateway(world, gateway[self._arrived], synced=stage.gateway_syncs)
+
+        def after(step: str) -> None:
+            self._note(step)
+            if stage.scene in (OUTRUN, REFUSED) and step == "fsync ours":
+                write()
+            self._interfere(world, steps, step)
+            arrived = self._arrived if stage.gateway_syncs else None
+            clock = world.clock
+            self._moments.append(
+                Moment(step, power.cut(), clock.wall, clock.mono, self._intended, self._reported, arrived)
+            )
+
+        steps = Steps(stage.variant, after, write if stage.scene == CROSSED else lambda: None)
+        return steps
+
+    def _interfere(self, world: World, steps: Steps, step: str) -> None:
+        stage = self._stage
+        if stage.adversary == BYSTANDER:
+            bystander(stage.disk, world.folder)
+        elif stage.adversary == FLUSHER and self._flushing:
+            flusher(steps.written)
+        elif stage.adversary == FLUSHER and step == stage.flush_from:
+            self._flushing = True
+            bystander(stage.disk, world.folder)
+
+    def _note(self, step: str) -> None:
+        """What is promised from here on."""
+        match step.split(": "):
+            case ["audit", "intent"]:
+                self._intended = self._stage.variant.intent == "before the publish"
+            case ["audit", "plan" | "look"]:
+                pass
+            case ["audit", outcome]:
+                self._intended, self._reported = True, outcome
+
+
+def _settled(data: bytes, ended_at: int) -> bytes:
+    """The version with the four fields as the gateway would have written them, every other byte as it was."""
+    started_at = json.loads(data)[STUCK_KEY]["startedAt"]
+    running = f'"status": "running",\n    "startedAt": {started_at}'
+    settled = (
+        f'"status": "failed",\n    "startedAt": {started_at},\n    "endedAt": {ended_at},\n'
+        f'    "runtimeMs": {ended_at - started_at}'
+    )
+    assert data.count(running.encode()) == 1
+    return data.replace(running.encode(), settled.encode())
+
+
+def _pad(world: World, size: int) -> None:
+    rows = world.rows()
+    rows.update({f"agent:main:pad{n}": {"sessionId": f"p{n}", "label": "x" * 4_000} for n in range(size // 4_000)})
+    world.write_store(json.dumps(rows, indent=2, ensure_ascii=False).encode())
+
+
+def _gateway_write(data: bytes, number: int) -> bytes:
+    rows = json.loads(data)
+    rows[OTHER] = {"sessionId": "o", "label": f"the gateway's write {number}, in the very moment of ours"}
+    return json.dumps(rows, indent=2, ensure_ascii=False).encode()
+
+
+def _write_as_the_gateway(world: World, data: bytes, *, synced: bool) -> None:
+    beside = world.store().with_name(".fs-safe-replace.0123.tmp")
+    with beside.open("wb") as file:
+        beside.chmod(0o600)
+        file.write(data)
+        file.flush()
+        if synced:
+            os.fsync(file.fileno())
+    moment = world.clock.now() * 1_000_000 - 5 * 10**9
+    os.utime(beside, ns=(moment, moment))
+    beside.rename(world.store())
+    if synced:
+        fd = os.open(world.sessions(), os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(fd)
+        os.close(fd)
+
+
+def _wear(database: Path) -> None:
+    """An audit that has run for long: its log is written over, not appended to, so that its commits force nothing else
+    to the disk.
+    """
+    connection = sqlite3.connect(database, isolation_level=None)
+    try:
+        connection.execute("CREATE TABLE worn (x)")
+        connection.execute("BEGIN")
+        for _ in range(100):
+            connection.execute("INSERT INTO worn VALUES (randomblob(4000))")
+        connection.execute("COMMIT")
+        connection.execute("DROP TABLE worn")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    finally:
+        connection.close()
