@@ -35,11 +35,6 @@ def hold_shut(fd: int) -> bool:
     return True
 
 
-def somebody_waits(fd: int) -> bool:
-    """Whether an `open` of the file was stopped since `hold_shut`."""
-    return bool(fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK)
-
-
 def let_in(fd: int) -> None:
     """Give the lease up: those who wait go on with the file as it is now."""
     with suppress(OSError):  # closing the file gives it up as well

@@ -185,22 +185,22 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     """
     with ExitStack() as stack:
         shut = [ours]
+        with suppress(
+            OSError
+        ):  # should we fail or be killed here, who waits reads ours, and writes over what is put back
+            os.link(temp, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
         try:
             certain = _put_back(folder, name, temp, shut, stack)
-            try:
-                _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
-                if folder.identity(name) is not None:
-                    newest = folder.read(name, _ANY_SIZE)[0]
-                    for fd in shut:
-                        lease.say_instead(fd, newest)
-            except (OSError, FileProblem):
-                if any(map(lease.somebody_waits, shut)):  # and will build on it: what is live now must outlast that
-                    os.link(name, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-                raise
+            _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
+            if folder.identity(name) is not None:
+                newest = folder.read(name, _ANY_SIZE)[0]
+                for fd in shut:
+                    lease.say_instead(fd, newest)
         except (OSError, FileProblem) as error:
             raise VersionsKept(f"a gateway version may lie in {temp}: {error}") from error
         for fd in shut:
             lease.let_in(fd)
+    _unlink(folder, kept_name(temp))
     if not certain:
         raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
     _unlink_for_good(folder, temp)
@@ -245,7 +245,7 @@ def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
 
 
 def kept_name(temp: str) -> str:
-    """Holds a gateway version that a reader of ours may overwrite; only a person takes it away."""
+    """A second name of the version that crossed ours, for as long as a reader of ours may write over it."""
     return f"{temp}.kept"
 
 

@@ -46,16 +46,17 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
     """
     exchanged = stuck = False
     left = _files_of(folder, attempt)
-    kept = any(not n.endswith(".tmp") for n in left)
-    for ours in sorted(n for n in left if n.endswith(".tmp")):
+    kept = False
+    for ours in sorted(left):
         lies, stands = _content(folder, ours), _content(folder, name)
         digest, live, whole = _sha256(lies), _sha256(stands), _is_whole(lies)
-        if whole and digest not in (attempt.new_sha256, attempt.base_sha256) and live == attempt.new_sha256:
+        crossed = ours.endswith(".tmp") and digest not in (attempt.new_sha256, attempt.base_sha256)
+        if crossed and whole and live == attempt.new_sha256:
             with suppress(OSError, FileProblem):
                 put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
                 digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
         exchanged = exchanged or digest == attempt.base_sha256
-        torn_by_us = not whole and live != attempt.new_sha256
+        torn_by_us = ours.endswith(".tmp") and not whole and live != attempt.new_sha256
         if digest in (attempt.new_sha256, attempt.base_sha256, live, _NOTHING) or torn_by_us:
             try:
                 os.fsync(folder.fd)

@@ -134,8 +134,8 @@ ABLATIONS = (
     Ablation(
         "fsync what is put back",
         PUBLISH,
-        "                _sync(folder, name)  # no power",
-        "                # no power",
+        "            _sync(folder, name)  # no power",
+        "            # no power",
         CROSSINGS + "test_the_put_back_is_on_disk_before_ours_is_written_over",
     ),
     Ablation(
@@ -151,6 +151,13 @@ ABLATIONS = (
         "    if not certain:\n",
         "    if False:\n",
         CROSSINGS + "test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version",
+    ),
+    Ablation(
+        "quarantine: a second name for what crossed",
+        PUBLISH,
+        "            os.link(temp, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)\n",
+        "            pass\n",
+        CROSSINGS + "test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes",
     ),
     Ablation(
         "quarantine: keep it after a kill",

@@ -228,6 +228,23 @@ def test_a_store_that_is_deleted_in_a_crossing_stays_deleted(
     assert os.listdir(store.path.parent) == []
 
 
+def test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease ends with the process, and who waited for ours reads ours."""
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, None, killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.publish()
+    crossed = dumped(store.own)
+    store.gateway_writes(lambda rows: rows[OTHER].update(updatedAt=20, built="on ours"))
+    assert store.ours()[protocol.kept_name(TEMP)] == crossed
+
+
 def test_a_displaced_version_that_cannot_be_read_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     after_each_exchange(monkeypatch, lambda: fail(monkeypatch, "pread", errno.EIO))
     change = store.change()
@@ -263,7 +280,7 @@ def test_an_exchange_that_fails_in_a_crossing_leaves_the_gateways_version_in_our
     before_each_exchange(monkeypatch, writes(store, updatedAt=21), fails)
     with pytest.raises(protocol.VersionsKept):
         store.publish()
-    assert store.ours() == {TEMP: dumped(store.own)}
+    assert store.ours()[TEMP] == dumped(store.own)
 
 
 def test_the_put_back_is_on_disk_before_ours_is_written_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +313,7 @@ def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_
     with pytest.raises(protocol.VersionsKept):
         store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours() == {TEMP: change.new}
+    assert store.ours() == {TEMP: change.new, protocol.kept_name(TEMP): dumped(store.own)}
 
 
 @pytest.mark.parametrize("moment", ["before the exchange", "crossed"])
