@@ -43,9 +43,10 @@ def let_in(fd: int) -> None:
 
 def say_instead(fd: int, data: bytes) -> None:
     """Make `data` the content of the file that is held shut: those who wait will read this. Raises OSError."""
-    if data:
-        os.posix_fallocate(fd, 0, len(data))  # a disk that is full shows here, where nothing is changed yet
+    whole = data.ljust(os.fstat(fd).st_size)  # JSON already before its end is cut off
+    if whole:
+        os.posix_fallocate(fd, 0, len(whole))  # a disk that is full shows here, where nothing is changed yet
     at = 0
-    while at < len(data):
-        at += os.pwrite(fd, memoryview(data)[at:], at)
+    while at < len(whole):
+        at += os.pwrite(fd, memoryview(whole)[at:], at)
     os.ftruncate(fd, len(data))

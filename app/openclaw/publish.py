@@ -116,7 +116,7 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
                 return Crossed()
             lease.let_in(ours)
         inode = _inode(ours)
-    _make_durable(folder, name)
+        _make_durable(folder, ours)
     _unlink(folder, temp)
     return Published(mode, _while_it_is(folder, name, inode))
 
@@ -172,7 +172,9 @@ def _go_live(folder: Folder, name: str, temp: str, ours: int, change: Change, *,
 def _is_the_one_read(folder: Folder, temp: str, base: StoreBytes) -> bool:
     """Whether the displaced version is `base`; one that cannot be read is not."""
     try:
-        return folder.identity(temp) == base.identity and folder.read(temp, _ANY_SIZE)[0] == base.data
+        with folder.opened(temp) as (_, st):
+            only_name = st.st_nlink == 1
+        return only_name and folder.identity(temp) == base.identity and folder.read(temp, _ANY_SIZE)[0] == base.data
     except FileProblem:
         return False
 
@@ -192,7 +194,7 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
         try:
             certain = _put_back(folder, name, temp, shut, stack)
             _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
-            if folder.identity(name) is not None:
+            if _is_a_file(folder, name):
                 newest = folder.read(name, _ANY_SIZE)[0]
                 for fd in shut:
                     lease.say_instead(fd, newest)
@@ -214,14 +216,14 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
     Gives whether what is in `temp` then is known to be an ancestor of what is live. Raises OSError, FileProblem.
     """
     placed, certain = identity_of(os.fstat(shut[0])), True
-    while folder.identity(name) == placed:
-        placing = folder.identity(temp)
+    while _lies(folder, name) == placed:
+        placing = _lies(folder, temp)
         held = _hold_shut_too(folder, temp, stack)
         try:
             exchange(folder, temp, name)
         except FileNotFoundError:
             break
-        if placing is None or folder.identity(temp) == placed:
+        if placing is None or _lies(folder, temp) == placed:
             if held is not None:
                 lease.let_in(held)
             return True
@@ -229,6 +231,24 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
         if held is not None:
             shut.append(held)
     return certain
+
+
+def _lies(folder: Folder, name: str) -> FileIdentity | None:
+    """What has this name, be it a link or a folder. Raises OSError."""
+    try:
+        return identity_of(os.stat(name, dir_fd=folder.fd, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def _is_a_file(folder: Folder, name: str) -> bool:
+    """Raises FileProblem where that cannot be told."""
+    try:
+        return folder.identity(name) is not None
+    except FileProblem as problem:
+        if problem.code in ("symlink", "not_a_file"):
+            return False
+        raise
 
 
 def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
@@ -253,7 +273,7 @@ def _sync(folder: Folder, name: str) -> None:
     """Bring a gateway version that we have exchanged to the disk, and its name: the gateway syncs nothing, and a name
     must not outlast its bytes (xfs would give a file of 0 bytes). Raises OSError, FileProblem.
     """
-    if folder.identity(name) is not None:
+    if _is_a_file(folder, name):
         with folder.opened(name) as (fd, _):
             os.fsync(fd)
     os.fsync(folder.fd)
@@ -301,15 +321,12 @@ def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterat
         os.close(fd)
 
 
-def _make_durable(folder: Folder, name: str) -> None:
+def _make_durable(folder: Folder, ours: int) -> None:
     try:
         os.fsync(folder.fd)
         # The gateway may be loading the version before. Not "now": where time goes in steps, the file may have that.
-        st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-        later = (st.st_atime_ns, st.st_mtime_ns + 1_000_000)
-        os.utime(name, ns=later, dir_fd=folder.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return  # deleted by the gateway meanwhile
+        st = os.fstat(ours)
+        os.utime(ours, ns=(st.st_atime_ns, st.st_mtime_ns + 1_000_000))
     except OSError as error:
         raise NotDurable(f"the folder could not be synced: {error.strerror}") from None
 

@@ -105,7 +105,7 @@ class Looker:
         now = self._clock.now()
         taken = len(attempt.looks) + 1
         last = taken >= len(AFTER_SECONDS)
-        outcome, why = _after_a_look(attempt, found)
+        outcome, why = _after_a_look(attempt, found, left)
         if last and left.kept:
             outcome, why = Outcome.UNKNOWN, f"a version that the gateway wrote is kept in {OWN_PREFIX}{attempt.id}.*"
         done = (last or outcome == Outcome.OVERWRITTEN) and (not left.stuck or taken >= MOST_LOOKS)
@@ -132,13 +132,13 @@ class Looker:
         return "moved_on"
 
 
-def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
+def _after_a_look(attempt: Attempt, found: str, left: Left) -> tuple[str, str | None]:
     outcome, why = attempt.outcome or Outcome.UNKNOWN, attempt.outcome_reason
     if found == "as_written" and outcome in (Outcome.UNKNOWN, Outcome.SUPERSEDED):
         return Outcome.APPLIED, "found on disk as it was to be written"
-    if found == "as_before" and outcome == Outcome.UNKNOWN:
+    if found == "as_before" and outcome == Outcome.UNKNOWN and left.was_live is False:
         return Outcome.REFUSED, f"the disk shows that nothing was written ({why})"
-    if found == "as_before" and outcome == Outcome.APPLIED:
+    if found == "as_before" and (outcome == Outcome.APPLIED or (outcome == Outcome.UNKNOWN and left.was_live)):
         return Outcome.OVERWRITTEN, "a gateway write that began before ours has put the row back"
     return outcome, why
 
@@ -146,13 +146,13 @@ def _after_a_look(attempt: Attempt, found: str) -> tuple[str, str | None]:
 def _after_a_crash(found: str, left: Left) -> tuple[Outcome, str]:
     if left.kept:
         return Outcome.UNKNOWN, "found open at start; a version that the gateway wrote is kept beside the store"
-    match found:
-        case "as_written":
-            return Outcome.APPLIED, "found open at start; the disk shows that it was written"
-        case "as_before" if left.exchanged:
-            return Outcome.OVERWRITTEN, "found open at start; ours was live, and a gateway write has put the row back"
-        case "as_before":
-            return Outcome.REFUSED, "found open at start; the disk shows that nothing was written"
-        case "unreadable":
-            return Outcome.UNKNOWN, "found open at start; the store cannot be read"
-    return Outcome.SUPERSEDED, f"found open at start; the row has moved on ({found})"
+    if found == "as_written":
+        return Outcome.APPLIED, "found open at start; the disk shows that it was written"
+    if left.was_live is False:
+        outcome = Outcome.REFUSED if found == "as_before" else Outcome.SUPERSEDED
+        return outcome, f"found open at start; the disk shows that nothing was written ({found})"
+    if left.was_live and found == "as_before":
+        return Outcome.OVERWRITTEN, "found open at start; ours was live, and a gateway write has put the row back"
+    if left.was_live:
+        return Outcome.APPLIED, f"found open at start; ours was live, and the row has moved on ({found})"
+    return Outcome.UNKNOWN, f"found open at start; the disk does not tell whether it was written ({found})"

@@ -141,7 +141,17 @@ def files(world: World) -> list[str]:
     return sorted(p.name for p in world.sessions().iterdir() if p.name.startswith((".clawmend", "sessions.json")))
 
 
-@pytest.mark.parametrize("stage", [before_the_temp, in_the_middle_of_the_temp, before_the_exchange])
+def test_killed_before_anything_of_ours_was_there_the_audit_does_not_guess(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks the same when ours was live, everything was tidied up, and the gateway has put the row back."""
+    before = killed(world, before_the_temp, monkeypatch)
+    attempt = found_again(world)
+    assert (attempt.outcome, "does not tell" in (attempt.outcome_reason or "")) == ("unknown", True)
+    assert (world.store().read_bytes(), files(world)) == (before, ["sessions.json"])
+
+
+@pytest.mark.parametrize("stage", [in_the_middle_of_the_temp, before_the_exchange])
 def test_killed_before_the_exchange_the_old_store_stands_and_the_attempt_is_refused(
     world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

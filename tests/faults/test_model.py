@@ -1,0 +1,79 @@
+"""Anything in any order: the ten invariants of a repair hold after every step (tests/faults/model).
+
+What the machine found is written out below it, as the steps that it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.faults.model.calls import Happening
+from tests.faults.model.checks import Checks
+from tests.faults.model.machine import KEYS, Machine
+from tests.faults.model.oddities import STORE_ODDITIES
+
+FIRST, SECOND = KEYS[:2]
+
+
+@seed(1)
+class TheSameEachTime(Machine):
+    """The bounded form: every run of it takes the same steps."""
+
+
+def test_the_ten_invariants_hold_whatever_happens_in_whatever_order(soak: bool) -> None:
+    chosen = settings(
+        max_examples=2_000 if soak else 70,
+        stateful_step_count=50 if soak else 20,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        phases=(Phase.generate,),
+    )
+    Checks.tally.clear()
+    run_state_machine_as_test(Machine if soak else TheSameEachTime, settings=chosen)
+    print(dict(Checks.tally))
+    for what in ("versions of ours that stood", "settle applied", "undo applied", "crossed", "again", "found open"):
+        assert Checks.tally[what] > 0, f"{what}: never seen, so the machine does not get far enough to prove anything"
+
+
+@pytest.fixture
+def state() -> Iterator[Machine]:
+    """The machine in hand; when the steps are done it looks whether all comes to rest."""
+    machine = Machine()
+    machine.begins()
+    yield machine
+    machine.teardown()
+
+
+@pytest.mark.parametrize("what", [f"turns {kind}" for kind in STORE_ODDITIES])
+def test_a_store_that_turns_odd_in_the_last_instant_stays_as_it_turned(state: Machine, what: str) -> None:
+    state.settles("first", plan=(Happening(what, "exchange"),))
+
+
+@pytest.mark.parametrize("call", ["unlink", "utime"])
+def test_a_new_turn_behind_a_kill_does_not_make_a_repair_that_stood_one_that_changed_nothing(
+    state: Machine, call: str
+) -> None:
+    state.a_person_settles("first", death=Happening("kill", call, after=True))
+    state.a_person_settles("first", end="compaction")
+
+
+def test_a_lease_that_the_kernel_took_away_is_no_failure_of_a_pass(state: Machine) -> None:
+    state.settles("first", plan=(Happening("EIO", "let in", times=9),))
+
+
+def test_a_write_from_memory_before_anybody_could_read_ours_is_found_by_the_looks(state: Machine) -> None:
+    state.a_person_settles(
+        "first", end="error", plan=(Happening("loads", "read", after=True), Happening("counts", "let in", key=FIRST))
+    )
+
+
+def test_a_read_while_ours_is_verified_sees_what_the_gateway_wrote(state: Machine) -> None:
+    crossing = Happening("counts", "exchange", key=SECOND)
+    state.settles("first", plan=(crossing, Happening("loads", "exchange", after=True)))
+    state.the_gateway("notes", SECOND)

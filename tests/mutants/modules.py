@@ -1,0 +1,24 @@
+"""The modules that are mutated, and for each the tests that are tried, the quickest and likeliest first."""
+
+from __future__ import annotations
+
+_DECISION = (
+    "tests/unit/test_verdict.py",
+    "tests/unit/test_verdict_calm.py",
+    "tests/unit/test_verdict_sentences.py",
+    "tests/unit/test_settlement.py",
+)
+_SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
+
+TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "app/domain/verdict.py": (_DECISION,),
+    "app/domain/settlement.py": (_DECISION,),
+    "app/domain/splice.py": (_SPLICE,),
+    "app/domain/json_text.py": (_SPLICE, ("tests/unit/test_json_text.py",)),
+    "app/domain/model.py": (("tests/unit/test_model.py", *_DECISION),),
+    "app/domain/describe.py": (("tests/unit/test_describe.py",),),
+    "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+}
+
+EVERYTHING = ("tests", "-m", "not faults and not live and not browser")
+"""What a mutant must survive to count as a survivor."""
