@@ -59,12 +59,13 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
                 put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
                 digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
         torn_by_us = ours.endswith(".tmp") and not whole and live != attempt.new_sha256
+        padded = _sha256(lies.rstrip(b" ")) if lies else None  # app.openclaw.lease.say_instead, broken off at its end
+        not_live = bool({digest, padded} & {attempt.new_sha256, live, _NOTHING} - {None}) or torn_by_us
         if digest == attempt.base_sha256:
             was_live = True
-        elif digest in (attempt.new_sha256, _NOTHING) or torn_by_us:
+        elif not_live:
             was_live = False
-        padded = _sha256(lies.rstrip(b" ")) if lies else None  # app.openclaw.lease.say_instead, broken off at its end
-        if {digest, padded} & {attempt.new_sha256, attempt.base_sha256, live, _NOTHING} - {None} or torn_by_us:
+        if digest == attempt.base_sha256 or not_live:
             try:
                 os.fsync(folder.fd)
                 os.unlink(ours, dir_fd=folder.fd)
