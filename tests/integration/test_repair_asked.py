@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from app.audit.models import Attempt
 from app.domain.describe import describe_evidence
@@ -254,8 +256,9 @@ def test_force_on_what_is_proven_takes_the_named_status_and_the_time_of_the_end(
 
 
 def test_force_without_a_status_is_refused(case: Case) -> None:
-    with refused(case, NotStuck, "force must name the status to settle it to"):
-        case.settle(replace(FORCED, target_status=None))
+    for ask in (replace(FORCED, target_status=None), Ask("cli", "a person", "it is over", force=True)):
+        with refused(case, NotStuck, "force must name the status to settle it to"):
+            case.settle(ask)
 
 
 def test_force_does_not_settle_what_nobody_may(case: Case) -> None:
@@ -309,6 +312,90 @@ def test_a_folder_that_is_gone_or_a_link_is_unfit(case: Case) -> None:
     folder.symlink_to("elsewhere")
     with refused(case, StoreUnfit, "the store's folder: it is a symbolic link, which is not followed"):
         case.settle()
+
+
+# --- what happens between the intent and the write ---
+
+
+@contextmanager
+def after_the_intent(happens: Callable[[], object]) -> Iterator[None]:
+    """Once, when the intent stands in the audit and the store has not been read for the write yet."""
+    done: list[str] = []
+
+    def insert(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO repair_attempts") and not done:
+            done.append(statement)
+            happens()
+
+    event.listen(Engine, "after_cursor_execute", insert)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "after_cursor_execute", insert)
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"startedAt": 1_795_000_000_000}, "another turn has begun in this session"),
+        ({"sessionId": "another"}, "another turn has begun in this session"),
+        ({"status": "done"}, "it is settled: its status is done"),
+        (None, "its row is gone"),
+    ],
+    ids=str,
+)
+def test_a_row_that_moves_on_after_the_intent_is_left_as_it_is(
+    case: Case, change: dict[str, Any] | None, why: str
+) -> None:
+    world = case.world
+    with after_the_intent(lambda: world.write_store(b"{}") if change is None else world.edit_row(**change)):
+        made = case.settle()
+    assert (made.outcome, made.outcome_reason, made.finished_at) == ("superseded", why, world.clock.now())
+    assert world.rows() == {} if change is None else {**world.row(), **change} == world.row()
+    assert "endedAt" not in world.rows().get(STUCK_KEY, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"startedAt": 1_795_000_000_000}, "another turn has begun in this session since the repair"),
+        ({"status": "done"}, "the row has been changed since the repair"),
+        (None, "its row is gone"),
+    ],
+    ids=str,
+)
+def test_a_row_that_moves_on_after_the_intent_of_an_undo_is_left_as_it_is(
+    case: Case, change: dict[str, Any] | None, why: str
+) -> None:
+    repair, world = case.settle(), case.world
+    with after_the_intent(lambda: world.write_store(b"{}") if change is None else world.edit_row(**change)):
+        undone = case.undo(repair)
+    assert (undone.outcome, undone.outcome_reason) == ("superseded", why)
+    assert world.rows() == {} if change is None else world.row()["endedAt"] == repair.after["endedAt"]
+
+
+def test_what_is_undone_is_what_stood_there_when_it_was_written(case: Case) -> None:
+    """The gateway changed one of the four fields between the pass and the write, in the same turn."""
+    world = case.world
+    with after_the_intent(lambda: world.edit_row(runtimeMs=7)):
+        made = case.settle(FORCED)
+    assert (made.outcome, made.outcome_reason) == ("applied", None)
+    assert made.before["runtimeMs"] == 7
+    assert world.row()["runtimeMs"] == made.after["runtimeMs"] != 7
+    case.undo(made)
+    assert world.row()["runtimeMs"] == 7
+
+
+def test_what_is_written_is_what_the_end_says_when_it_is_written(case: Case) -> None:
+    world = case.world
+    assert case.seen.verdict.settlement is not None
+    later = case.seen.verdict.settlement.ended_at + 60_000
+    with after_the_intent(lambda: world.append(world.event("session.ended", later, {"status": "success"}))):
+        made = case.settle(FORCED)
+    assert (made.outcome, made.after["status"], made.after["endedAt"]) == ("applied", "done", later)
+    assert (world.row()["status"], world.row()["endedAt"]) == ("done", later)
+    assert made.evidence["trajectories"][0]["end"]["status"] == "success"
 
 
 # --- undo ---
