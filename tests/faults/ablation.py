@@ -113,7 +113,7 @@ ABLATIONS = (
     Ablation(
         "only where ours is still live",
         PUBLISH,
-        "    while folder.identity(name) == placed:",
+        "    while _lies(folder, name) == placed:",
         "    while True:",
         CROSSINGS + "test_a_newer_gateway_version_is_not_taken_out_of_its_place_for_an_instant",
     ),

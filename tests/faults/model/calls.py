@@ -50,13 +50,13 @@ _LABELS = {
     "pwrite": "write",
     "ftruncate": "truncate",
     "posix_fallocate": "allocate",
+    "rename": "exchange",  # the weaker way to the same end
     "renameat2": "exchange",
 }
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 _BY_DESCRIPTOR = ("close", "fsync", "write", "pwrite", "ftruncate", "posix_fallocate")
 _MUTATING = (
     "exchange",
-    "rename",
     "unlink",
     "utime",
     "write",
@@ -202,10 +202,10 @@ class Calls:
             record.unsynced.discard(inode)
         elif label == "fsync folder":
             record.names_unsynced.clear()
-        elif label in ("exchange", "rename"):
+        elif label == "exchange":
             self._prepared = False
             if result in (0, None):
-                record.note_exchange(os.fsdecode(args[1] if label == "exchange" else args[0]))
+                record.note_exchange(os.fsdecode(name or args[1]))
         elif label == "lease":
             record.shut[args[0]] = _inode(args[0])
         elif label in ("let in", "close"):
