@@ -24,7 +24,7 @@ class TheSameEachTime(Machine):
     """The bounded form: every run of it takes the same steps."""
 
 
-@pytest.mark.xfail(reason="I3: a store that gets a second name while ours is taken back; found last, to be gone through")
+@pytest.mark.xfail(reason="I3: a store that gets a second name while ours is taken back; still to be gone through")
 def test_the_ten_invariants_hold_whatever_happens_in_whatever_order(soak: bool) -> None:
     chosen = settings(
         max_examples=2_000 if soak else 70,
