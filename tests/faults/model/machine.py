@@ -20,6 +20,7 @@ from tests.faults.model.world import DATABASES, STORE_MOVES, Act, ModelWorld
 KEYS = ("agent:main:a", "agent:main:b", "agent:main:käse-😀")
 _WRITES = ("counts", "notes", "begins_turn", "loads")
 _CRUCIAL = ("temp", "write", "fsync", "lease", "check", "exchange", "exchange", "exchange", "fsync folder", "unlink")
+_IN_A_CROSSING = ("exchange", "exchange", "link", "lease", "fsync folder", "allocate", "truncate", "let in", "unlink")
 
 keys = st.sampled_from((KEYS[0], *KEYS))
 ends = st.sampled_from(sorted(SETTLED_AS))
@@ -56,9 +57,18 @@ overwrites = st.tuples(
         Happening, writes, st.sampled_from(("exchange", "let in", "utime", "unlink")), after=st.just(True), key=keys
     ),
 )
-plans = st.one_of(st.lists(happenings, max_size=4).map(tuple), crossings, overwrites)
-deaths = st.one_of(
-    st.none(), st.none(), st.builds(Happening, st.just("kill"), calls, nth=ordinals, after=st.booleans())
+kills = st.builds(Happening, st.just("kill"), calls, nth=ordinals, after=st.booleans())
+killed_crossings = st.tuples(
+    st.builds(Happening, writes, st.just("exchange"), key=keys),
+    st.builds(Happening, st.just("kill"), st.sampled_from(_IN_A_CROSSING), nth=ordinals, after=st.booleans()),
+)
+plans = st.one_of(
+    st.lists(happenings, max_size=4).map(tuple),
+    crossings,
+    overwrites,
+    killed_crossings,
+    st.tuples(kills),
+    st.tuples(happenings, kills),
 )
 Plan = tuple[Happening, ...]
 
@@ -77,12 +87,14 @@ class Machine(RuleBasedStateMachine):
         self.checks = Checks(self.world)
         self._sound = True
 
-    @initialize()
-    def begins(self) -> None:
+    @initialize(two=st.booleans())
+    def begins(self, two: bool = False) -> None:
         for key in KEYS[:2]:
             self.the_gateway("begins_turn", key)
         self.the_gateway("ends_turn", KEYS[1])
         self.starts("first")
+        if two:
+            self.starts("partner")
 
     # --- the world ---------------------------------------------------------------------------------------------------
 
@@ -128,35 +140,27 @@ class Machine(RuleBasedStateMachine):
         """A Clawmend starts, or is started again."""
         self.world.start(name)
 
-    @rule(name=names, plan=plans, death=deaths)
-    def passes(self, name: str, plan: Plan = (), death: Happening | None = None) -> None:
-        self._step(name, a_pass, plan, death, whole_pass=True)
+    @rule(name=names, plan=plans)
+    def passes(self, name: str, plan: Plan = ()) -> None:
+        self._step(name, a_pass, plan, whole_pass=True)
 
-    @rule(name=names, key=keys, end=ends, plan=plans, death=deaths)
-    def settles(
-        self, name: str, key: str = KEYS[0], end: str = "success", plan: Plan = (), death: Happening | None = None
-    ) -> None:
+    @rule(name=names, key=keys, end=ends, plan=plans)
+    def settles(self, name: str, key: str = KEYS[0], end: str = "success", plan: Plan = ()) -> None:
         """The bug that we are there for, and the pass that is to settle it once its window is over."""
         self._a_turn_goes_unsettled(key, end)
-        self._step(name, a_pass, (), None, whole_pass=True)
+        self._step(name, a_pass, whole_pass=True)
         world = self.world
         report = world.clawmends[self._there(name)].reconciler.report
         due = max((f.verdict.due_at or 0 for f in report.find(key)), default=0)
         world.clock.advance(max(1.0, (due - world.clock.now()) / 1000))
-        self._step(name, a_pass, plan, death, whole_pass=True)
+        self._step(name, a_pass, plan, whole_pass=True)
 
-    @rule(name=names, key=keys, end=ends, force=st.booleans(), plan=plans, death=deaths)
+    @rule(name=names, key=keys, end=ends, force=st.booleans(), plan=plans)
     def a_person_settles(
-        self,
-        name: str,
-        key: str = KEYS[0],
-        end: str = "success",
-        force: bool = False,
-        plan: Plan = (),
-        death: Happening | None = None,
+        self, name: str, key: str = KEYS[0], end: str = "success", force: bool = False, plan: Plan = ()
     ) -> None:
         self._a_turn_goes_unsettled(key, end)
-        self._step(name, a_pass, (), None, whole_pass=True)
+        self._step(name, a_pass, whole_pass=True)
         self.world.clock.advance(130.0)
         ask = Ask(Trigger.API, "a person", "asked for", force=force, target_status="failed" if force else None)
 
@@ -164,10 +168,10 @@ class Machine(RuleBasedStateMachine):
             for finding in one.report.find(key):
                 one.repairer.settle(finding, ask)
 
-        self._step(name, settle, plan, death)
+        self._step(name, settle, plan)
 
-    @rule(name=names, plan=plans, death=deaths)
-    def a_person_undoes(self, name: str, plan: Plan = (), death: Happening | None = None) -> None:
+    @rule(name=names, plan=plans)
+    def a_person_undoes(self, name: str, plan: Plan = ()) -> None:
         """The newest repair in its audit is taken back."""
 
         def undo(one: Reconciler) -> None:
@@ -175,7 +179,14 @@ class Machine(RuleBasedStateMachine):
             if settled:
                 one.repairer.undo(settled[0], Ask(Trigger.API, "a person", "asked for"))
 
-        self._step(name, undo, plan, death)
+        self._step(name, undo, plan)
+
+    @rule(name=names, key=keys, meanwhile=st.none() | st.sampled_from(STORE_MOVES), plan=plans)
+    def a_person_settles_and_undoes(self, name: str, key: str, meanwhile: str | None, plan: Plan) -> None:
+        self.a_person_settles(name, key)
+        if meanwhile is not None and not self.world.oddities.of_the_store:
+            self.the_gateway(meanwhile, key)
+        self.a_person_undoes(name, plan)
 
     def teardown(self) -> None:
         try:
@@ -192,17 +203,16 @@ class Machine(RuleBasedStateMachine):
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(
-        self, name: str, act: Act, plan: Plan, death: Happening | None = None, *, whole_pass: bool = False
-    ) -> None:
-        """One step of a Clawmend: of this one if it is there, else of any."""
+    def _step(self, name: str, act: Act, plan: Plan = (), *, whole_pass: bool = False) -> None:
+        """One step of a Clawmend: of this one if it is there, else of any. A kill in the plan ends it."""
         self._sound, name = False, self._there(name)
         descriptors = open_below(self.world.sessions)
-        if death is None:
-            self.world.step(name, act, plan)
+        killed = any(each.what == "kill" for each in plan)
+        if killed:
+            self.world.killed_step(name, act, plan)
         else:
-            self.world.killed_step(name, act, (*plan, death))
-        whole = whole_pass and death is None and not self.world.faulted
+            self.world.step(name, act, plan)
+        whole = whole_pass and not killed and not self.world.faulted
         self.checks.behind_a_step(descriptors, by=name, whole_pass=whole)
         self._sound = True
 

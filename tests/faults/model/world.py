@@ -147,8 +147,8 @@ class ModelWorld:
             self._nested_pass(happening)
         elif what.startswith("appends"):
             self.append(what, key)
-        elif what.startswith("turns"):
-            self._turn_odd(what.removeprefix("turns "))
+        elif what.startswith("turns "):
+            self._turn_odd(what[6:])
         elif self.waiting:
             self.waiting.append((happening, None))
         else:
