@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from app.api.app import create_app
 from app.api.auth import load_or_make_token
 from app.audit.log import AuditLog, sqlite_path
-from app.clock import SystemClock
+from app.clock import Clock, SystemClock
+from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
+from app.reconcile.scan import state_dirs
 from app.settings import Settings, own_state_folder, unknown_settings
 
 logger = logging.getLogger("clawmend")
@@ -30,7 +32,15 @@ def build_reconciler(settings: Settings) -> Reconciler:
         audit.migrate()
     except Exception as error:
         raise CannotStart(f"the audit database {_shown(settings.database_url)} cannot be opened: {error}") from error
-    return Reconciler(settings, SystemClock(), audit, os.environ)
+    clock = SystemClock()
+    return Reconciler(settings, clock, audit, os.environ, links=build_links(settings, clock))
+
+
+def build_links(settings: Settings, clock: Clock) -> GatewayLinks | None:
+    """Links to the gateways of the state dirs, not started yet; None where the setting says so."""
+    if settings.gateway == "off":
+        return None
+    return GatewayLinks(settings, clock, os.environ, state_dirs(settings, os.environ))
 
 
 def token_file(settings: Settings) -> Path:
@@ -42,7 +52,7 @@ def token_file(settings: Settings) -> Path:
 def serve(settings: Settings) -> None:
     """Run until told to stop. Raises CannotStart."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("alembic", "apscheduler", "watchfiles"):
+    for name in ("alembic", "apscheduler", "httpcore", "httpx", "watchfiles", "websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in unknown_settings(os.environ):
         logger.warning("%s is no setting of Clawmend; is it misspelt?", name)

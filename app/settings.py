@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     store_timeout_seconds: _Seconds = 10.0
     store_max_bytes: int = Field(default=512 << 20, ge=1 << 10)
     watch_files: bool = True
+    gateway: str = "auto"
+    gateway_token: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("state_dir", mode="before")
@@ -73,6 +75,13 @@ class Settings(BaseSettings):
             raise ValueError("a token has at least 16 ASCII characters and no space")
         return value
 
+    @field_validator("gateway")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if value not in ("auto", "off") and not value.startswith(("ws://", "wss://")):
+            raise ValueError("auto, off, or the gateway's address: ws://… or wss://…")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _a_file_or_a_server(cls, value: str) -> str:
@@ -84,6 +93,10 @@ class Settings(BaseSettings):
     def _safe(self) -> Settings:
         if self.auth == "off" and not self.binds_to_loopback:
             raise ValueError("CLAWMEND_AUTH=off is for loopback only; CLAWMEND_HOST is not")
+        if self.gateway not in ("auto", "off") and len(self.state_dir) > 1:
+            raise ValueError(
+                "CLAWMEND_GATEWAY is one gateway's address, and CLAWMEND_STATE_DIR names several state dirs"
+            )
         if not self.database_url:
             self.database_url = f"sqlite:///{own_state_folder(os.environ) / 'audit.db'}"
         return self
@@ -117,7 +130,7 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = f"{PREFIX}{'_'.join(str(p) for p in first['loc'][:1])}".upper() if first["loc"] else ""
         word = first["msg"].removeprefix("Value error, ")
-        secret = name in ("CLAWMEND_API_TOKEN", "CLAWMEND_DATABASE_URL")
+        secret = name in ("CLAWMEND_API_TOKEN", "CLAWMEND_GATEWAY_TOKEN", "CLAWMEND_DATABASE_URL")
         given = f" (it is {str(first['input'])[:80]!r})" if name and not secret else ""
         raise SettingsError(f"{name}: {word}{given}" if name else word) from None
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.domain.describe import rfc3339
 from app.domain.model import Code
+from app.reconcile.gateways import GatewayLinks
 from app.reconcile.service import Service
 
 router = APIRouter(tags=["health"])
@@ -83,9 +84,22 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "stuck": stuck,
             "unprovable": len(report.with_code(Code.UNPROVABLE)),
         },
+        "gateway": _gateway_check(reconciler.links),
         "repairs": {
             "status": "warn" if reconciler.failing or not reconciler.settings.auto_repair else "pass",
             "automatic": reconciler.settings.auto_repair,
             "failing": reconciler.failing,
         },
     }
+
+
+def _gateway_check(links: GatewayLinks | None) -> dict[str, Any]:
+    """How many links stand how (docs/gateway.md has each word), and how many gateways say on /readyz to be well."""
+    if links is None:
+        return {"status": "pass", "links": {"off": 1}, "ready": None}
+    states = list(links.states().values())
+    codes: dict[str, int] = {}
+    for state in states:
+        codes[state.code] = codes.get(state.code, 0) + 1
+    well = all(s.code == "up" and s.ready is not False for s in states)
+    return {"status": "pass" if well else "warn", "links": codes, "ready": sum(1 for s in states if s.ready)}

@@ -71,6 +71,7 @@ def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, An
         "decided_at": rfc3339(attempt.decided_at),
         "finished_at": rfc3339(attempt.finished_at),
         "looks": attempt.looks,
+        "told": attempt.told,
         "undo_of": attempt.undo_of,
         "retry_of": attempt.retry_of,
         "evidence": attempt.evidence,

@@ -48,6 +48,7 @@ ATTEMPTS = Table(
     Column("looks", JSON, nullable=False),
     Column("undo_of", String(36)),
     Column("retry_of", String(36)),
+    Column("told", JSON(none_as_null=True)),
     Index("ix_repair_attempts_store_path_session_key", "store_path", "session_key"),
     Index("ix_repair_attempts_outcome_finished_at", "outcome", "finished_at"),
 )
@@ -108,3 +109,5 @@ class Attempt:
     decided_at: int | None = None
     finished_at: int | None = None
     """When the last look was taken; None while looks are still to come."""
+    told: dict[str, Any] | None = None
+    """What the gateway answered when it was told of it; None while nobody has told it."""

@@ -51,6 +51,12 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
             "since": rfc3339(evidence.gateway.since),
             "reason": evidence.gateway.reason,
         },
+        "liveness": {
+            "active_run": evidence.liveness.active,
+            "gateway_idle": evidence.liveness.idle,
+            "asked_at": rfc3339(evidence.liveness.asked_at),
+            "reason": evidence.liveness.why,
+        },
         "watched_seconds": round(evidence.watched, 3),
         "calm_seconds": None if evidence.calm is None else round(min(evidence.calm, evidence.watched), 3),
         "windows": {
@@ -68,6 +74,7 @@ def _trail(trail: Trail) -> dict[str, Any]:
         "file": _file(trail.identity),
         "last_events": [{"type": e.type, "ts": rfc3339(e.ts), "run_id": e.run_id} for e in trail.events],
         "end": _end(trail.end),
+        "registered": trail.registered,
         "torn": trail.torn,
         "full": trail.full,
         "problem": trail.problem,

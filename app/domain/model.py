@@ -130,6 +130,8 @@ class Trail:
     problem: str | None = None
     open_runs: tuple[tuple[str, int], ...] | None = None
     """Runs that spoke in the hour before the end and did not end, with their last word's time; None: not looked for."""
+    registered: bool = False
+    """The run that ended is one of which the gateway's list of active runs tells (chat.send, the `agent` call)."""
 
     @property
     def last(self) -> Event | None:
@@ -161,6 +163,26 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Liveness:
+    """What the gateway itself says of one session, in an answer that named this very row (design, section 5)."""
+
+    active: bool | None = None
+    """Its `hasActiveRun`; None: it was not asked, or did not tell."""
+    idle: bool = False
+    """Nothing at all runs or waits in that gateway (`gateway.restart.preflight`)."""
+    asked_at: int | None = None
+    """When it was asked (epoch ms)."""
+    why: str = "not asked"
+    """Why it does not tell."""
+
+    def rules_out(self, end: End, *, registered: bool) -> bool:
+        """Whether no run can follow `end` by itself: the gateway was asked after it, and nothing runs for it."""
+        if self.asked_at is None or self.asked_at < end.ts or self.active is not False:
+            return False
+        return registered or self.idle
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that a verdict rests on."""
 
@@ -175,6 +197,7 @@ class Evidence:
     children: tuple[str, ...] = ()
     """Keys of rows that run, or wait to run, for this one."""
     gateway: Gateway = field(default_factory=lambda: Gateway("unknown"))
+    liveness: Liveness = field(default_factory=Liveness)
     watched: float = 0.0
     """Seconds of our monotonic clock across which all of this looked the same."""
     witnessed: bool = False

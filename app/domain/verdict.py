@@ -26,6 +26,8 @@ def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
     if evidence.lock is not None and evidence.lock.live is not False:
         who = "a process" if evidence.lock.pid is None else f"process {evidence.lock.pid}"
         return Verdict(Code.WORKING, f"{who} holds the lock of its transcript")
+    if evidence.liveness.active:
+        return Verdict(Code.WORKING, "the gateway says that a run of it is active")
     if evidence.trail_problem:
         return Verdict(Code.UNPROVABLE, evidence.trail_problem)
     return _judge_trails(evidence, policy, now)
@@ -80,7 +82,7 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
 
     if row.guards:
         return Verdict(Code.RECOVERING, f"its turn ended with {end.status}, and OpenClaw keeps {', '.join(row.guards)}")
-    window, watched = _window(evidence, end, policy)
+    window, watched = _window(evidence, latest, end, policy)
     age = (now - end.ts) / 1000
     if evidence.witnessed:
         age = min(age, evidence.watched)  # we saw it change: a clock that jumped ahead does not make it older
@@ -103,12 +105,14 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
     return verdict
 
 
-def _window(evidence: Evidence, end: End, policy: Policy) -> tuple[float, float]:
+def _window(evidence: Evidence, trail: Trail, end: End, policy: Policy) -> tuple[float, float]:
     """Seconds that must pass after an end before the gateway can be said to have missed it, and those seen to pass.
 
-    A retry may wait behind other sessions' turns (docs/decisions/0008): they must have come to rest first.
+    A retry may wait behind other sessions' turns (docs/decisions/0008): they must have come to rest first, unless the
+    gateway itself rules a retry out.
     """
-    if end.status == "success" or evidence.gateway.gone_since(end.ts):
+    ruled_out = evidence.liveness.rules_out(end, registered=trail.registered)
+    if end.status == "success" or ruled_out or evidence.gateway.gone_since(end.ts):
         return policy.stale_after, evidence.watched
     if end.compaction or evidence.calm is None:
         return max(policy.stale_after, policy.error_quiet, policy.compaction_quiet), evidence.watched

@@ -43,20 +43,46 @@ def normalize_agent_id(raw: object) -> str:
 
 def read_config(path: str, env: Mapping[str, str]) -> SessionConfig:
     """Read `path`; a file that is not there gives the defaults. Raises ConfigProblem."""
+    config = _read(path)
+    store = _table(config, "session").get("store")
+    if not isinstance(store, str) or not store.strip():
+        return SessionConfig(None, _agent_ids(config))
+    return SessionConfig(_substitute(store.strip(), _variables(config, env)), _agent_ids(config))
+
+
+def read_gateway_config(path: str, env: Mapping[str, str]) -> dict[str, Any]:
+    """The block `gateway` of `path`, its variables filled in; one that is not set stays as it stands there.
+
+    Raises ConfigProblem.
+    """
+    config = _read(path)
+    variables = _variables(config, env)
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: filled(v) for k, v in value.items()}
+        try:
+            return _substitute(value, variables) if isinstance(value, str) else value
+        except ConfigProblem:
+            return value
+
+    return {name: filled(value) for name, value in _table(config, "gateway").items()}
+
+
+def _read(path: str) -> dict[str, Any]:
     try:
         config = _load(path, os.path.dirname(path), 0)
     except FileNotFoundError:
-        return SessionConfig()
+        return {}
     if not isinstance(config, dict):
         raise ConfigProblem(f"{path} is not an object")
-    store = _table(config, "session").get("store")
+    return config
+
+
+def _variables(config: dict[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     block = _table(config, "env")
     own = {k: v for k, v in {**block, **_table(block, "vars")}.items() if isinstance(v, str) and v.strip()}
-    env = {**own, **{k: v for k, v in env.items() if v}}
-    return SessionConfig(
-        store=_substitute(store.strip(), env) if isinstance(store, str) and store.strip() else None,
-        agent_ids=_agent_ids(config),
-    )
+    return {**own, **{k: v for k, v in env.items() if v}}
 
 
 def _agent_ids(config: dict[str, Any]) -> tuple[str, ...]:

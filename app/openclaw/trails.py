@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from app.domain.model import FileIdentity, Row, Trail
 from app.openclaw.folder import FileProblem, Folder, identity_of
-from app.openclaw.trajectory import open_runs, read_tail, trail_of
+from app.openclaw.trajectory import read_runs, read_tail, trail_of
 
 FAMILY_LOOKED_AT = 8
 _POINTER_LIMIT = 64 << 10
@@ -109,11 +109,11 @@ class TrailReader:
             with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
                 if identity_of(st) != trail.identity:
                     return replace(trail, torn=True)  # it is being written at this moment
-                runs, read = open_runs(fd, st.st_size, trail.end.ts - self._silent_ms)
+                runs = read_runs(fd, st.st_size, trail.end.ts - self._silent_ms, trail.end.run_id)
         except FileProblem as error:
             raise _Lost(f"its trajectory cannot be used: {error.detail}") from None
-        self.bytes_read += read
-        trail = replace(trail, open_runs=runs)
+        self.bytes_read += runs.bytes_read
+        trail = replace(trail, open_runs=runs.open, registered=runs.registered)
         self._known[place.path] = trail
         return trail
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from app.domain.model import End, Event, FileIdentity, Trail
+from app.openclaw.parse import DECODER, parse_object, word
 
 FIRST_BLOCK = 4 << 10
 LONGEST_LINE = 1 << 20
@@ -41,13 +39,6 @@ _TIMEOUTS = (
     "timedOutDuringToolExecution",
     "timedOutByRunBudget",
 )
-
-
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +80,7 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
     events: list[Event] = []
     last: dict[str, Any] | None = None
     for line in tail.lines:
-        last = _parse(line)
+        last = parse_object(line)
         event = _event(last) if last is not None else None
         if event is not None:
             events.append(event)
@@ -100,12 +91,24 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
     return Trail(path, session_id, identity, tuple(events), end, tail.torn, full)
 
 
-def open_runs(fd: int, size: int, since: int) -> tuple[tuple[tuple[str, int], ...], int]:
-    """Runs whose last event since `since` (epoch ms) is no `session.ended`, with its time; and the bytes read for it.
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What the hour before an end tells of the runs in one file."""
+
+    open: tuple[tuple[str, int], ...]
+    """Runs whose last event is no `session.ended`, with its time."""
+    registered: bool
+    """The run that ended is one that the gateway registers: `hasActiveRun` tells of it (design, section 5)."""
+    bytes_read: int
+
+
+def read_runs(fd: int, size: int, since: int, ended: str | None) -> Runs:
+    """The runs that spoke since `since` (epoch ms); `ended` is the one of the end.
 
     Reads backwards until an event is older, or a line is longer than any event, so it costs what was written since.
     """
     last: dict[str, tuple[int, bool]] = {}
+    starts: list[bool] = []
     at, rest, spent = size, b"", 0
     while at > 0 and spent < 2 * CAP and len(rest) <= LONGEST_LINE:
         start = max(0, at - _BLOCK)
@@ -120,14 +123,24 @@ def open_runs(fd: int, size: int, since: int) -> tuple[tuple[tuple[str, int], ..
             if ts < since:
                 at = start = 0
                 break
-            last.setdefault(_run_id(head[3]), (ts, head[1] == b"session.ended"))
+            run = _run_id(head[3])
+            last.setdefault(run, (ts, head[1] == b"session.ended"))
+            if head[1] == b"session.started" and run and run == ended:
+                starts.append(_is_registered(parse_object(line)))
         at, rest = start, first
-    return tuple(sorted((run, ts) for run, (ts, ended) in last.items() if not ended)), spent
+    still_open = tuple(sorted((run, ts) for run, (ts, over) in last.items() if not over))
+    return Runs(still_open, bool(starts) and all(starts), spent)
+
+
+def _is_registered(started: dict[str, Any] | None) -> bool:
+    """chat.send and the `agent` call hold a run in the gateway's list through all its attempts (spec, section 6)."""
+    data = started.get("data") if started else None
+    return isinstance(data, dict) and data.get("trigger") == "user" and data.get("messageProvider") == "webchat"
 
 
 def _run_id(token: bytes | None) -> str:
     try:
-        return _word(_DECODER.decode(token.decode())) or "" if token else ""
+        return word(DECODER.decode(token.decode())) or "" if token else ""
     except ValueError:
         return ""
 
@@ -144,42 +157,31 @@ def _is_full(size: int, last: dict[str, Any]) -> bool:
     return size >= CAP - ROOM
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(line)
-    except ValueError:
-        try:
-            value = _DECODER.decode(line.decode())  # orjson refuses the lone surrogates that Node writes
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
-
-
 def _event(value: dict[str, Any]) -> Event | None:
-    kind, ts, version = _word(value.get("type")), parse_ts(value.get("ts")), value.get("schemaVersion")
+    kind, ts, version = word(value.get("type")), parse_ts(value.get("ts")), value.get("schemaVersion")
     if value.get("traceSchema") != "openclaw-trajectory" or version is True or version != 1 or not kind or ts is None:
         return None
-    return Event(kind, ts, _word(value.get("runId")), _word(value.get("sessionId")), _word(value.get("sessionKey")))
+    return Event(kind, ts, word(value.get("runId")), word(value.get("sessionId")), word(value.get("sessionKey")))
 
 
 def _end(value: dict[str, Any]) -> End:
     data = value.get("data")
     if not isinstance(data, dict):
         data = {}
-    error = _word(data.get("promptError")) or _word(data.get("terminalError"))
+    error = word(data.get("promptError")) or word(data.get("terminalError"))
     given = data.get("promptError")
-    overflow = isinstance(given, dict) or _OVERFLOW.search(_word(given) or "") is not None  # cut: it may have been one
+    overflow = isinstance(given, dict) or _OVERFLOW.search(word(given) or "") is not None  # cut: it may have been one
     return End(
         ts=parse_ts(value.get("ts")) or 0,
-        status=_word(data.get("status")),
+        status=word(data.get("status")),
         aborted=data.get("aborted") is True,
         external_abort=data.get("externalAbort") is True,
         timed_out=any(data.get(name) is True for name in _TIMEOUTS),
         compaction=data.get("timedOutDuringCompaction") is True or overflow,
         yielded=data.get("yieldDetected") is True,
-        run_id=_word(value.get("runId")),
-        session_id=_word(value.get("sessionId")),
-        session_key=_word(value.get("sessionKey")),
+        run_id=word(value.get("runId")),
+        session_id=word(value.get("sessionId")),
+        session_key=word(value.get("sessionKey")),
         error=error[:200] if error else None,
     )
 
@@ -193,9 +195,3 @@ def parse_ts(value: object) -> int | None:
     except ValueError:
         return None
     return round(moment.timestamp() * 1000)
-
-
-def _word(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    return value.encode("utf-8", "replace").decode("utf-8")

@@ -15,10 +15,12 @@ from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
 from app.openclaw.quiet import StoreBusy, is_quiet
+from app.reconcile.gateways import GatewayLinks
 from app.reconcile.looks import Looker
 from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
 from app.reconcile.report import Finding, Report
 from app.reconcile.scan import Scanner
+from app.reconcile.telling import Teller
 from app.settings import Settings
 
 logger = logging.getLogger("clawmend")
@@ -53,12 +55,17 @@ class Reconciler:
         audit: AuditLog,
         env: Mapping[str, str],
         gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+        *,
+        links: GatewayLinks | None = None,
     ) -> None:
+        """`links` to the gateways, which are the caller's to start and to stop; None: nobody is asked or told."""
         self.settings = settings
         self.clock = clock
         self.audit = audit
-        self.scanner = Scanner(settings, clock, env, gateway_of)
-        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner)
+        self.links = links
+        self.scanner = Scanner(settings, clock, env, gateway_of, links)
+        self._teller = Teller(clock, audit, links, settings.store_max_bytes) if links else None
+        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, self._teller)
         self.report = Report()
         self.repaired_total = 0
         self.failing = 0
@@ -94,6 +101,7 @@ class Reconciler:
                 repeated = {(a.store_path, a.session_key) for a in overwritten}
                 due = (f for f in self._due(report) if f.name not in repeated)
                 changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
+            self._tell()
             if any(changed):
                 report = self._look(generation)
         if report is not None:
@@ -113,6 +121,15 @@ class Reconciler:
         self.reading = None
         logger.error("reading a store does not come back; it is left out: %s", reading[0])
         return reading[0]
+
+    def _tell(self) -> None:
+        """Tell the gateways of what stands now: behind all repairs, since each telling makes the gateway write."""
+        if self._teller is None:
+            return
+        try:
+            self._teller.tell_all()
+        except AuditUnavailable as error:
+            self.audit_problem = str(error)
 
     def _next_due(self) -> int | None:
         now = self.clock.now()

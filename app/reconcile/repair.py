@@ -28,6 +28,7 @@ from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.reconcile.report import Finding
 from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of
 from app.reconcile.scan import Scanner
+from app.reconcile.telling import Teller
 from app.settings import Settings
 
 
@@ -68,8 +69,17 @@ class StoreUnfit(Exception):
 class Repairer:
     """Settles rows and takes it back. Any number of threads; the folder's lock lets one write at a time."""
 
-    def __init__(self, settings: Settings, clock: Clock, audit: AuditLog, scanner: Callable[[], Scanner]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        audit: AuditLog,
+        scanner: Callable[[], Scanner],
+        teller: Teller | None = None,
+    ) -> None:
+        """`teller` tells the gateway of what a person asks for; of the scheduler's repairs a pass tells at its end."""
         self._settings = settings
+        self._teller = teller
         self._clock = clock
         self._audit = audit
         self._scanner = scanner
@@ -102,7 +112,8 @@ class Repairer:
                     note["before"] = describe_fields(again.evidence.row)
                 return Rewrite(new, edit, note)
 
-            return self.rewriter.carry_out(folder, finding.target, attempt, rewrite)
+            done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite)
+        return self._told(done, ask)
 
     def undo(self, repair: Attempt, ask: Ask) -> Attempt:
         """Give the row back as it was before `repair`. Raises CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable."""
@@ -136,7 +147,13 @@ class Repairer:
                     raise Stop(Outcome.SUPERSEDED, str(error)) from None
                 return Rewrite(new, reversed_edit(edit), {})
 
-            return self.rewriter.carry_out(folder, target, attempt, rewrite)
+            done = self.rewriter.carry_out(folder, target, attempt, rewrite)
+        return self._told(done, ask)
+
+    def _told(self, attempt: Attempt, ask: Ask) -> Attempt:
+        if self._teller is None or not ask.by_person or attempt.outcome != Outcome.APPLIED:
+            return attempt
+        return self._teller.tell(attempt)
 
     def _enter(self, stack: ExitStack, target: StoreTarget, trigger: str) -> Folder:
         try:

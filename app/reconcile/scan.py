@@ -25,6 +25,7 @@ from app.openclaw.paths import (
 from app.openclaw.processes import read_transcript_lock, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import Place, TrailReader
+from app.reconcile.gateways import GatewayLinks
 from app.reconcile.report import Finding, Problem, StoreState
 from app.reconcile.watch import Watches
 from app.settings import Settings
@@ -64,9 +65,12 @@ class Scanner:
         clock: Clock,
         env: Mapping[str, str],
         gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+        links: GatewayLinks | None = None,
     ) -> None:
+        """`links` to ask the gateways by; None asks nobody."""
         self._lock = threading.RLock()
         self._gateway_of = gateway_of
+        self._links = links
         self._settings = settings
         self._clock = clock
         self._env = env
@@ -90,10 +94,7 @@ class Scanner:
 
     @property
     def state_dirs(self) -> tuple[StateDir, ...]:
-        """The state dirs asked for, else OpenClaw's own."""
-        given = self._settings.state_dir or (default_state_dir(self._env),)
-        found = (state_dir_of(path, self._env) for path in given)
-        return tuple({os.path.realpath(state.path): state for state in found}.values())
+        return state_dirs(self._settings, self._env)
 
     def targets(self) -> tuple[list[StoreTarget], list[tuple[str, Problem]]]:
         """Every store that may be there now, and the state dirs that cannot be searched."""
@@ -173,11 +174,11 @@ class Scanner:
                     known = self._known.get(other.path) if other.path in self._looked_at else self._look(other)
                     if known is not None:
                         looked.append((other, known))
-            return self._judge(target, row, self._children(looked))
+            return self._judge(target, row, self._children(looked), ask_now=True)
 
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
-        heir = Scanner(self._settings, self._clock, self._env, self._gateway_of)
+        heir = Scanner(self._settings, self._clock, self._env, self._gateway_of, self._links)
         heir._known, heir._watches, heir._looked_at = dict(self._known), self._watches.copy(), set(self._looked_at)
         heir._known.pop(without, None)
         return heir
@@ -216,8 +217,10 @@ class Scanner:
                     children.setdefault((target.state_dir, parent), []).append(row.key)
         return children
 
-    def _judge(self, target: StoreTarget, row: Row, children: dict[tuple[str, str], list[str]]) -> Finding:
-        """Gather the evidence for one running row and judge it."""
+    def _judge(
+        self, target: StoreTarget, row: Row, children: dict[tuple[str, str], list[str]], *, ask_now: bool = False
+    ) -> Finding:
+        """Gather the evidence for one running row and judge it; `ask_now` waits for the gateway's answer."""
         now = self._clock.now()
         if row.problem or row.status != RUNNING:
             evidence = Evidence(row)
@@ -238,7 +241,12 @@ class Scanner:
         watched, witnessed = self._watches.watched((target.path, row.key), evidence)
         calm = self._watches.calm(target.state_dir)
         evidence = replace(evidence, watched=watched, witnessed=witnessed, calm=calm)
-        return Finding(target, evidence, judge(evidence, self._policy, now))
+        finding = Finding(target, evidence, judge(evidence, self._policy, now))
+        if self._links is None or finding.verdict.code not in (Code.STUCK, Code.ENDING):
+            return finding
+        ask = self._links.ask if ask_now else self._links.remembered
+        evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))
+        return Finding(target, evidence, judge(evidence, self._policy, self._clock.now()))
 
     def _calmed(self, finding: Finding) -> Finding:
         """`finding` judged again with what this pass knows of the others: only an end asks for it."""
@@ -255,6 +263,12 @@ class Scanner:
             except OSError as error:
                 self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
         return self._gateways[state_dir]
+
+
+def state_dirs(settings: Settings, env: Mapping[str, str]) -> tuple[StateDir, ...]:
+    """The state dirs asked for, else OpenClaw's own."""
+    found = (state_dir_of(path, env) for path in settings.state_dir or (default_state_dir(env),))
+    return tuple({os.path.realpath(state.path): state for state in found}.values())
 
 
 def _agent_folders(target: StoreTarget) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from watchfiles import Change, awatch
@@ -39,6 +40,9 @@ class Service:
         self._watcher: asyncio.Task[None] | None = None
         self._watched: frozenset[str] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
+        self._nudged: asyncio.TimerHandle | None = None
+        """The pass that a gateway's word has asked for, and when it is to begin."""
+        self._nudge_at = 0.0
         self._last_cost = 0.0
         self._passes = 0
         self._pass: asyncio.Task[None] | None = None
@@ -55,12 +59,18 @@ class Service:
         )
         self._scheduler.start()
         self._tasks.append(asyncio.create_task(self._serve_wishes()))
+        if self.reconciler.links is not None:
+            loop = asyncio.get_running_loop()
+            self.reconciler.links.start(partial(loop.call_soon_threadsafe, self._nudge))
 
     async def stop(self) -> None:
         """Let a pass that is under way come to its end, then stop."""
         self._scheduler.shutdown(wait=False)
-        if self._timer:
-            self._timer.cancel()
+        if self.reconciler.links is not None:
+            await asyncio.to_thread(self.reconciler.links.stop)
+        for timer in (self._timer, self._nudged):
+            if timer:
+                timer.cancel()
         tasks = [t for t in (*self._tasks, self._watcher) if t]
         for task in tasks:
             task.cancel()
@@ -71,6 +81,13 @@ class Service:
     async def want_pass(self) -> None:
         """Ask for a pass; asking again before it begins changes nothing. Runs on the event loop."""
         self._wanted.set()
+
+    def _nudge(self) -> None:
+        """A gateway says that something has changed: a pass soon, one for many such words."""
+        loop = asyncio.get_running_loop()
+        if self._nudge_at <= loop.time():
+            self._nudge_at = max(loop.time(), self._nudge_at + max(_SPACING, 5 * self._last_cost))
+            self._nudged = loop.call_at(self._nudge_at, self._wanted.set)
 
     async def next_pass(self, patience: float = 5.0) -> None:
         """Wait until a pass that begins after this call has finished, or `patience` seconds."""

@@ -1,0 +1,297 @@
+"""The links to the gateways: asked before a repair, told after one, listened to between.
+
+They live on an event loop in a thread of their own. Whoever asks waits a second at most, and not at all while a gateway
+is known not to answer; a pass asks nobody, it goes by what was answered before and leaves its questions here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx
+
+from app.clock import Clock
+from app.domain.model import Liveness, Row
+from app.openclaw.config import ConfigProblem, read_gateway_config
+from app.openclaw.gateway_access import Access, NoAccess, find_access
+from app.openclaw.gateway_calls import ASK_SECONDS, TELL_SECONDS, Elsewhere, Told, ask_liveness, find_row, tell
+from app.openclaw.gateway_frames import ADMIN, READ, Event, session_row
+from app.openclaw.gateway_link import Link, LinkFailed, Refused, open_link
+from app.openclaw.paths import StateDir, StoreTarget, default_state_dir
+from app.settings import Settings
+
+logger = logging.getLogger("clawmend")
+
+FRESH_SECONDS = 15.0
+"""For so long an answer is gone by in a pass; a repair always asks anew."""
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
+_STEADY_SECONDS = 10.0
+_HEALTH_SECONDS = 10.0
+_ROUND_SECONDS = 2.0
+_MOST_A_ROUND = 50
+_LIFECYCLE = ("start", "end", "error")
+_T = TypeVar("_T")
+_Wish = tuple[StoreTarget, Row, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How it stands with one gateway; `code` is one of docs/gateway.md."""
+
+    code: str = "connecting"
+    detail: str = ""
+    version: str = ""
+    ready: bool | None = None
+    """What its own /readyz says; None: it does not answer."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """One state dir and its gateway."""
+
+    state: StateDir
+    known: LinkState = field(default_factory=LinkState)
+    access: Access | None = None
+    link: Link | None = None
+
+
+class GatewayLinks:
+    """Any number of threads. `start` once, `stop` once."""
+
+    def __init__(self, settings: Settings, clock: Clock, env: Mapping[str, str], state_dirs: tuple[StateDir, ...]):
+        self._settings = settings
+        self._clock = clock
+        self._env = env
+        self._places = {state.path: _Place(state) for state in state_dirs}
+        self._changed: Callable[[], object] = lambda: None
+        self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._wishes: dict[tuple[str, str], _Wish] = {}
+        self._wished = asyncio.Event()
+        self._answers: dict[tuple[str, str], tuple[Row, Liveness, float]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, changed: Callable[[], object] = lambda: None) -> None:
+        """`changed` is called, on our own thread, when a session has changed or an answer is there."""
+        self._changed = changed
+        self._thread = threading.Thread(target=self._run, name="gateways", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._cancel)
+        self._thread.join(timeout=3.0)
+        self._thread = None
+
+    def states(self) -> dict[str, LinkState]:
+        """By state dir."""
+        return {path: place.known for path, place in self._places.items()}
+
+    def wait_until_settled(self, patience: float) -> None:
+        """Until every link is up or known not to come up, at most `patience` seconds."""
+        until = self._clock.monotonic() + patience
+        while self._clock.monotonic() < until and any(s.code == "connecting" for s in self.states().values()):
+            self._clock.sleep(0.01)
+
+    def remembered(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
+        """The last answer about this very row; the question is asked in the background."""
+        name = (target.path, row.key)
+        self._wishes[name] = (target, row, agent_id)
+        self._soon(self._wished.set)
+        about, answer, at = self._answers.get(name, (None, Liveness(), 0.0))
+        same = about is not None and (about.session_id, about.started_at) == (row.session_id, row.started_at)
+        if same and self._clock.monotonic() - at <= FRESH_SECONDS:
+            return answer
+        place = self._places.get(target.state_dir)
+        return Liveness(why=place.known.detail or "not asked yet") if place else Liveness()
+
+    def ask(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
+        """Ask now. Waits ASK_SECONDS at most."""
+        place = self._places.get(target.state_dir)
+        if place is None or place.link is None:
+            return Liveness(why=(place.known.detail if place else "") or "there is no link to its gateway")
+        try:
+            return self._wait_for(self._ask(place, (target, row, agent_id)), ASK_SECONDS + 0.5)
+        except (LinkFailed, Refused, TimeoutError) as error:
+            return Liveness(why=str(error) or "its gateway does not answer")
+
+    def tell(self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any]) -> Told:
+        """Tell of a repair of `row`, which the caller has just seen on disk. Waits TELL_SECONDS at most."""
+        place = self._places.get(target.state_dir)
+        if place is None or place.link is None:
+            return Told("not_told", (place.known.detail if place else "") or "there is no link to its gateway")
+        try:
+            return self._wait_for(self._tell(place, target, row, agent_id, repaired), TELL_SECONDS)
+        except (LinkFailed, Refused, Elsewhere, TimeoutError) as error:
+            return Told("not_told", str(error) or "its gateway does not answer")
+
+    # --- on the loop -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._all())
+        finally:
+            self._loop.close()
+
+    async def _all(self) -> None:
+        jobs = [self._keep(place) for place in self._places.values()]
+        self._tasks = [asyncio.create_task(job) for job in (*jobs, self._answer_wishes(), self._watch_health())]
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        if self._thread is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function)
+
+    def _wait_for(self, job: Coroutine[Any, Any, _T], patience: float) -> _T:
+        future = asyncio.run_coroutine_threadsafe(job, self._loop)
+        try:
+            return future.result(patience)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    async def _keep(self, place: _Place) -> None:
+        """Connect, and connect again whenever it breaks, ever later."""
+        delay = _FIRST_DELAY
+        while True:
+            began = self._clock.monotonic()
+            try:
+                place.access = await asyncio.to_thread(self._access, place.state)
+                link = await open_link(place.access, READ, partial(self._heard, place))
+                try:
+                    await link.call("sessions.subscribe", {}, TELL_SECONDS)
+                    place.link = link
+                    self._note(place, "up", "", link.version)
+                    self._changed()
+                    why = await link.wait_closed()
+                    if place.link is link:
+                        self._note(place, "closed", why)
+                finally:
+                    place.link = None
+                    await link.close()
+            except (LinkFailed, NoAccess) as error:
+                self._note(place, error.code, error.detail)
+            except Refused as error:
+                self._note(place, "refused", str(error))
+            except Exception as error:  # noqa: BLE001  (/health shows it, and the next try may do better)
+                self._note(place, "broken", repr(error))
+            if self._clock.monotonic() - began > _STEADY_SECONDS:
+                delay = _FIRST_DELAY
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+            delay = min(delay * 2, _LONGEST_DELAY)
+
+    def _access(self, state: StateDir) -> Access:
+        word, own = self._settings.gateway, self._settings.gateway_token
+        is_default = state.path == default_state_dir(self._env)
+        try:
+            config = read_gateway_config(state.config_path, self._env)
+        except ConfigProblem as error:
+            raise NoAccess("config_unreadable", str(error)) from None
+        return find_access(
+            config,
+            self._env if is_default else {},
+            url=None if word == "auto" else word,
+            token=own.get_secret_value() if own else None,
+        )
+
+    def _note(self, place: _Place, code: str, detail: str, version: str = "") -> None:
+        was = place.known
+        place.known = replace(was, code=code, detail=detail, version=version or was.version)
+        if was.code == code:
+            return
+        if code == "up":
+            logger.info("linked with the gateway of %s (OpenClaw %s)", place.state.path, version)
+        elif was.code in ("up", "connecting"):
+            logger.warning("no link with the gateway of %s: %s (%s)", place.state.path, detail, code)
+
+    def _heard(self, place: _Place, event: Event) -> None:
+        """A session that begins or ends is worth a pass; what else is told of it is not."""
+        if event.name != "sessions.changed":
+            return
+        if event.payload.get("phase") in _LIFECYCLE or event.payload.get("reason") in ("reset", "delete", "patch"):
+            row = session_row(event.payload)
+            if row is not None:
+                gone = [n for n in self._answers if n[1].lower() == row.key.lower()]
+                for name in gone:
+                    del self._answers[name]
+            self._changed()
+
+    async def _ask(self, place: _Place, wish: _Wish) -> Liveness:
+        link = place.link
+        if link is None:
+            raise LinkFailed(place.known.code, place.known.detail)
+        target, row, agent_id = wish
+        now = self._clock.now()
+        try:
+            answer = await ask_liveness(link, target, row, agent_id, now)
+        except LinkFailed as error:
+            if error.code == "not_answering":  # nobody waits for it again until it shakes hands anew
+                place.link = None
+                self._note(place, error.code, error.detail)
+                await link.close()
+            raise
+        self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
+        return answer
+
+    async def _tell(
+        self, place: _Place, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any]
+    ) -> Told:
+        link, access = place.link, place.access
+        if link is None or access is None:
+            raise LinkFailed(place.known.code, place.known.detail)
+        await find_row(link, target, row, agent_id)
+        admin = await open_link(access, ADMIN)  # for this one call: the link that stays may only read
+        try:
+            return await tell(admin, target, row.key, repaired)
+        finally:
+            await admin.close()
+
+    async def _answer_wishes(self) -> None:
+        """Ask what the last pass wanted to know; say so where an answer is new."""
+        while True:
+            await self._wished.wait()
+            self._wished.clear()
+            wishes, self._wishes = self._wishes, {}
+            news = False
+            for name, wish in list(wishes.items())[:_MOST_A_ROUND]:
+                place = self._places.get(wish[0].state_dir)
+                if place is None or place.link is None:
+                    continue
+                _, before, _ = self._answers.get(name, (None, Liveness(), 0.0))
+                try:
+                    answer = await self._ask(place, wish)
+                except (LinkFailed, Refused):
+                    continue
+                news = news or (answer.active, answer.idle) != (before.active, before.idle)
+            if news:
+                self._changed()
+            await asyncio.sleep(_ROUND_SECONDS)
+
+    async def _watch_health(self) -> None:
+        """The gateway's own word on itself."""
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False, follow_redirects=False) as client:
+            while True:
+                for place in self._places.values():
+                    ready: bool | None = None
+                    if place.access is not None:
+                        try:
+                            answer = await client.get(f"{place.access.http}/readyz")
+                            ready = answer.status_code == httpx.codes.OK
+                        except (httpx.HTTPError, httpx.InvalidURL):
+                            ready = None
+                    place.known = replace(place.known, ready=ready)
+                found = all(place.access is not None for place in self._places.values())
+                await asyncio.sleep(_HEALTH_SECONDS if found else 1.0)

@@ -1,0 +1,58 @@
+"""Telling the gateway of a row that we have written, so that it tells those who watch (design, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.audit.log import AuditLog
+from app.audit.models import Attempt, Outcome
+from app.clock import Clock
+from app.domain.describe import describe_fields, rfc3339
+from app.domain.model import Row
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.reconcile.gateways import GatewayLinks
+from app.reconcile.rewrite import target_of
+
+
+class Teller:
+    """Any number of threads. Raises AuditUnavailable."""
+
+    def __init__(self, clock: Clock, audit: AuditLog, links: GatewayLinks, store_max_bytes: int) -> None:
+        self._clock = clock
+        self._audit = audit
+        self._links = links
+        self._limit = store_max_bytes
+
+    def tell_all(self) -> None:
+        """Whatever was written in the last minute and is not told yet."""
+        for attempt in self._audit.to_look_at():
+            if attempt.outcome == Outcome.APPLIED and self._wants_telling(attempt):
+                self.tell(attempt)
+
+    def _wants_telling(self, attempt: Attempt) -> bool:
+        state = self._links.states().get(attempt.state_dir)
+        again = attempt.told is not None and attempt.told["answer"] == "not_told"
+        return attempt.told is None or (again and state is not None and state.code == "up")
+
+    def tell(self, attempt: Attempt) -> Attempt:
+        """Tell of `attempt`, if its row still stands as it was written: the call would bring back one that is gone."""
+        row = self._as_written(attempt)
+        if row is None:
+            return attempt
+        told = self._links.tell(target_of(attempt), row, attempt.agent_id, attempt.after)
+        note = {"at": rfc3339(self._clock.now()), "answer": told.answer, "why": told.why}
+        self._audit.change(attempt.id, told=note)
+        return replace(attempt, told=note)
+
+    def _as_written(self, attempt: Attempt) -> Row | None:
+        target = target_of(attempt)
+        try:
+            with Folder(target.folder, target.root) as folder:
+                data, _ = folder.read(target.name, self._limit)
+            row = next((r for r in read_rows(data) if r.key == attempt.session_key), None)
+        except (FileProblem, StoreProblem):
+            return None
+        if row is None or (row.session_id, row.started_at) != (attempt.session_id, attempt.started_at):
+            return None
+        return row if describe_fields(row) == attempt.after else None
