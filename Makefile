@@ -5,8 +5,10 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --no-user --require-hashes
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 GATEWAYS := .gateways
-.PHONY: help run demo test test-faults soak lint lock clean
+LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
+.PHONY: help run demo test test-faults test-live soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,9 @@ test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TE
 test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show that nothing is lost: races, crashes, faults, nonsense, in minutes
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
+test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
+	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser) -m "live or browser" -ra $(ARGS)
+
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)
 
@@ -32,13 +37,13 @@ lint: $(VENV)/.installed-dev ## formatting, lint, types, import rules
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-lock: $(VENV)/.installed-dev ## compile both lock files again
+lock: $(VENV)/.installed-dev ## compile the lock files again
 	@$(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o requirements.lock
-	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --quiet -o requirements-dev.lock
-	@$(VENV)/bin/uv pip compile pyproject.toml --group faults --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --quiet -o requirements-faults.lock
+	@for group in dev live faults; do \
+	  $(VENV)/bin/uv pip compile pyproject.toml --group $$group --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet -o requirements-$$group.lock; \
+	done
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) $(GATEWAYS) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
@@ -60,8 +65,14 @@ $(VENV)/.installed-faults: requirements-faults.lock $(PY)
 	@$(PIP_INSTALL) -r requirements-faults.lock
 	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
+$(VENV)/.installed-live: requirements-live.lock $(PY)
+	@echo "installing what the live tests need into ./$(VENV)"
+	@$(PIP_INSTALL) -r requirements-live.lock
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
+
 # A real OpenClaw, as npm has it, run by the Node of a Python wheel: the one on the machine may be too old for it.
-$(GATEWAYS)/%/.installed: tests/gateways/%/package-lock.json $(VENV)/.installed-faults
+# Who needs one names the installed Python packages first, of which that Node is one.
+$(GATEWAYS)/%/.installed: tests/gateways/%/package-lock.json
 	@echo "installing OpenClaw $* into ./$(GATEWAYS)"
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@cp tests/gateways/$*/package.json tests/gateways/$*/package-lock.json $(@D)
