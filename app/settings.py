@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     watch_files: bool = True
     gateway: str = "auto"
     gateway_token: SecretStr | None = None
+    free_sending_tab: Literal["off", "inject"] = "off"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("state_dir", mode="before")

@@ -80,6 +80,13 @@ async def tell(link: Link, target: StoreTarget, key: str, repaired: dict[str, An
     return Told("as_repaired")
 
 
+async def inject(link: Link, key: str, message: str) -> None:
+    """Add a message to the transcript, shown and not sent to any model: the tab that has sent the turn's message lists
+    the sessions anew, and its Stop goes (spec/control-ui.md). Raises LinkFailed, Refused.
+    """
+    await link.call("chat.inject", {"sessionKey": key, "message": message}, TELL_SECONDS)
+
+
 def _nothing_counted(counts: object) -> bool:
     return isinstance(counts, dict) and len(counts) > 0 and all(whole(n) == 0 for n in counts.values())
 

@@ -21,7 +21,7 @@ from app.clock import Clock
 from app.domain.model import Liveness, Row
 from app.openclaw.config import ConfigProblem, read_gateway_config
 from app.openclaw.gateway_access import Access, NoAccess, find_access
-from app.openclaw.gateway_calls import ASK_SECONDS, TELL_SECONDS, Elsewhere, Told, ask_liveness, find_row, tell
+from app.openclaw.gateway_calls import ASK_SECONDS, TELL_SECONDS, Elsewhere, Told, ask_liveness, find_row, inject, tell
 from app.openclaw.gateway_frames import ADMIN, READ, Event, session_row
 from app.openclaw.gateway_link import Link, LinkFailed, Refused, open_link
 from app.openclaw.paths import StateDir, StoreTarget, default_state_dir
@@ -123,13 +123,17 @@ class GatewayLinks:
         except (LinkFailed, Refused, TimeoutError) as error:
             return Liveness(why=str(error) or "its gateway does not answer")
 
-    def tell(self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any]) -> Told:
-        """Tell of a repair of `row`, which the caller has just seen on disk. Waits TELL_SECONDS at most."""
+    def tell(
+        self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any], *, say: str | None = None
+    ) -> Told:
+        """Tell of a repair of `row`, which the caller has just seen on disk, and `say` it in its transcript where that
+        is asked for. Waits TELL_SECONDS at most.
+        """
         place = self._places.get(target.state_dir)
         if place is None or place.link is None:
             return Told("not_told", (place.known.detail if place else "") or "there is no link to its gateway")
         try:
-            return self._wait_for(self._tell(place, target, row, agent_id, repaired), TELL_SECONDS)
+            return self._wait_for(self._tell(place, (target, row, agent_id), repaired, say), TELL_SECONDS)
         except (LinkFailed, Refused, Elsewhere, TimeoutError) as error:
             return Told("not_told", str(error) or "its gateway does not answer")
 
@@ -246,16 +250,18 @@ class GatewayLinks:
         self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
         return answer
 
-    async def _tell(
-        self, place: _Place, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any]
-    ) -> Told:
+    async def _tell(self, place: _Place, whom: _Wish, repaired: dict[str, Any], say: str | None) -> Told:
+        target, row, agent_id = whom
         link, access = place.link, place.access
         if link is None or access is None:
             raise LinkFailed(place.known.code, place.known.detail)
         await find_row(link, target, row, agent_id)
         admin = await open_link(access, ADMIN)  # for this one call: the link that stays may only read
         try:
-            return await tell(admin, target, row.key, repaired)
+            told = await tell(admin, target, row.key, repaired)
+            if say is not None and told.answer == "as_repaired":
+                await inject(admin, row.key, say)
+            return told
         finally:
             await admin.close()
 

@@ -64,7 +64,7 @@ class Reconciler:
         self.audit = audit
         self.links = links
         self.scanner = Scanner(settings, clock, env, gateway_of, links)
-        self._teller = Teller(clock, audit, links, settings.store_max_bytes) if links else None
+        self._teller = Teller(settings, clock, audit, links) if links else None
         self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, self._teller)
         self.report = Report()
         self.repaired_total = 0

@@ -13,16 +13,18 @@ from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.rewrite import target_of
+from app.settings import Settings
 
 
 class Teller:
     """Any number of threads. Raises AuditUnavailable."""
 
-    def __init__(self, clock: Clock, audit: AuditLog, links: GatewayLinks, store_max_bytes: int) -> None:
+    def __init__(self, settings: Settings, clock: Clock, audit: AuditLog, links: GatewayLinks) -> None:
         self._clock = clock
         self._audit = audit
         self._links = links
-        self._limit = store_max_bytes
+        self._limit = settings.store_max_bytes
+        self._injects = settings.free_sending_tab == "inject"
 
     def tell_all(self) -> None:
         """Whatever was written in the last minute and is not told yet."""
@@ -40,7 +42,10 @@ class Teller:
         row = self._as_written(attempt)
         if row is None:
             return attempt
-        told = self._links.tell(target_of(attempt), row, attempt.agent_id, attempt.after)
+        say = None
+        if self._injects and attempt.kind == "settle" and attempt.after["status"] != "done":
+            say = f"This turn ended as {attempt.after['status']}, and the gateway had missed it. (Clawmend)"
+        told = self._links.tell(target_of(attempt), row, attempt.agent_id, attempt.after, say=say)
         note = {"at": rfc3339(self._clock.now()), "answer": told.answer, "why": told.why}
         self._audit.change(attempt.id, told=note)
         return replace(attempt, told=note)

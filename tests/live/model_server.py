@@ -3,6 +3,7 @@
 The last directive in the user's messages since the last finished answer counts:
 
     ERROR code       an HTTP error
+    LATE seconds     the same with 400, later
     EMPTY            an answer without text
     SLOW seconds     an answer that trickles in
     HANG             no answer, ever
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_DIRECTIVE = re.compile(r"\b(ERROR|EMPTY|SLOW|HANG|WORK)\b ?(\d*)")
+_DIRECTIVE = re.compile(r"\b(ERROR|LATE|EMPTY|SLOW|HANG|WORK)\b ?(\d*)")
 _WORK_TALK, _WORK_TOOL = 8.0, 7
 _STEP = 0.25
 
@@ -42,6 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             if what == "ERROR":
                 self._json(number, {"error": {"message": f"asked for {number}", "type": "server_error"}})
+            elif what == "LATE":
+                self._wait(number)
+                self._json(400, {"error": {"message": "asked for 400", "type": "server_error"}})
             elif what == "HANG":
                 self._wait(3_600)
             elif body.get("stream"):

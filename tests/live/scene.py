@@ -10,13 +10,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.integration.served import served
+from tests.integration.served import Served, served
 from tests.live.client import Client
 from tests.live.gateway import Gateway
 
@@ -112,7 +112,7 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
     with ExitStack() as stack:
         gateway.start()
         stack.callback(gateway.end)
-        clawmend = stack.enter_context(_clawmend(gateway, folder))
+        clawmend = stack.enter_context(clawmend(gateway, folder))
         person = Client(gateway)
         person.call("sessions.subscribe", {})
         for key, words in {**who.healthy, **who.refused}.items():
@@ -147,13 +147,15 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
     return scene
 
 
-def _clawmend(gateway: Gateway, folder: Path) -> Any:
+def clawmend(gateway: Gateway, folder: Path, **settings: str) -> AbstractContextManager[Served]:
+    """The service as it is shipped, started as the gateway's user would."""
     folder.mkdir()
     env = {
         **gateway.environment,
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "CLAWMEND_AUTH": "off",
         "CLAWMEND_DATABASE_URL": f"sqlite:///{folder}/audit.db",
+        **settings,
     }
     return served(sys.executable, "-m", "app.cli", "serve", env=env, cwd=folder)
 
