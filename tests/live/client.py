@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -27,7 +28,10 @@ class Client:
         self.events: list[tuple[float, str, dict[str, Any]]] = []
         self._replies: dict[str, dict[str, Any]] = {}
         self._news = threading.Condition()
-        self._socket = connect(f"ws://127.0.0.1:{gateway.port}", max_size=64 << 20, compression=None, proxy=None)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(
+            connect(f"ws://127.0.0.1:{gateway.port}", max_size=64 << 20, compression=None, proxy=None)
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._wait(lambda: any(name == "connect.challenge" for _, name, _ in self.events), 20)
@@ -60,7 +64,7 @@ class Client:
         return [(at, p) for at, name, p in self.events if name == "sessions.changed" and p.get("sessionKey") == key]
 
     def close(self) -> None:
-        self._socket.close()
+        self._open.close()
 
     def _read(self) -> None:
         try:
@@ -72,7 +76,7 @@ class Client:
                     else:
                         self.events.append((time.time(), frame["event"], frame.get("payload") or {}))
                     self._news.notify_all()
-        except ConnectionClosed:
+        except (ConnectionClosed, OSError):  # a gateway that is killed
             return
 
     def _wait(self, there: Any, patience: float) -> None:

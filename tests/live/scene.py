@@ -112,7 +112,7 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
     with ExitStack() as stack:
         gateway.start()
         stack.callback(gateway.end)
-        clawmend = stack.enter_context(clawmend(gateway, folder))
+        service = stack.enter_context(clawmend(gateway, folder))
         person = Client(gateway)
         person.call("sessions.subscribe", {})
         for key, words in {**who.healthy, **who.refused}.items():
@@ -142,8 +142,8 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         scene.later = {
             key: str(last.listed()[key].get("status")) for key in ("agent:main:killed", "agent:main:stopped")
         }
-        scene.attempts = clawmend.get("/repairs?limit=500")["items"]
-        scene.said = clawmend.said
+        scene.attempts = service.get("/repairs?limit=500")["items"]
+        scene.said = service.said
     return scene
 
 
