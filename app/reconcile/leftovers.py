@@ -57,7 +57,8 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
         if crossed and whole and live == attempt.new_sha256:
             with suppress(OSError, FileProblem):
                 put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
-                digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
+                lies = _content(folder, ours)
+                digest, live = _sha256(lies), _sha256(_content(folder, name))
         torn_by_us = ours.endswith(".tmp") and not whole and live != attempt.new_sha256
         padded = _sha256(lies.rstrip(b" ")) if lies else None  # app.openclaw.lease.say_instead, broken off at its end
         not_live = bool({digest, padded} & {attempt.new_sha256, live, _NOTHING} - {None}) or torn_by_us

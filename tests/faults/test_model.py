@@ -88,3 +88,11 @@ def test_a_write_in_the_instant_in_which_a_crossing_is_tidied_up_behind_a_kill_s
 def test_a_crossing_that_a_kill_left_is_taken_back_by_the_next_pass(state: Machine) -> None:
     crossing, death = Happening("counts", "exchange", key=SECOND), Happening("kill", "exchange", after=True)
     state.settles("first", plan=(crossing, death))
+
+
+def test_a_write_that_comes_out_of_the_put_back_behind_a_kill_is_kept_though_it_be_the_newest(state: Machine) -> None:
+    """Found on 22 November 2026: it was deleted, since what went in was taken for what came out."""
+    crossing, death = Happening("counts", "exchange", key=FIRST), Happening("kill", "link")
+    state.loses_a_race("first", at="exchange", plan=(crossing, death))
+    state.passes("first", plan=(Happening("counts", "exchange", key=FIRST),))
+
