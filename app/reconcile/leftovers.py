@@ -61,7 +61,7 @@ def find_out(folder: Folder, name: str, attempt: Attempt) -> Left:
         if crossed and whole and live == attempt.new_sha256:
             with suppress(OSError, FileProblem):
                 put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
-                lies = _content(folder, ours)
+                lies = _content(folder, ours) or b""
                 digest, live = _sha256(lies), _sha256(_content(folder, name))
         torn_by_us = ours.endswith(".tmp") and not whole and live != attempt.new_sha256
         padded = _sha256(lies.rstrip(b" "))  # app.openclaw.lease.say_instead, broken off at its end
