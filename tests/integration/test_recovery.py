@@ -230,6 +230,25 @@ def test_killed_when_ours_says_what_the_gateway_wrote_nothing_is_left_for_a_pers
     assert world.store().read_bytes() == live
 
 
+def test_killed_when_ours_says_a_later_version_than_crossed_it_what_crossed_is_not_kept_beside_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(patch: pytest.MonkeyPatch, world: World) -> None:
+        when_ours_says_it_with_spaces_at_its_end(patch, world)
+        real = os.rename
+
+        def rename(*names: Any, **folders: Any) -> None:
+            real(*names, **folders)
+            if ours(*names):
+                gateway_write(world, second=2)
+
+        patch.setattr(os, "rename", rename)
+
+    killed(world, twice, monkeypatch)
+    assert (found_again(world).outcome, files(world)) == ("refused", ["sessions.json"])
+    assert world.row(OTHER) == {"sessionId": "o", "first": 1, "second": 2}
+
+
 @pytest.mark.parametrize("changes", [True, False], ids=["and changes it", "and changes nothing"])
 def test_killed_before_ours_says_it_and_a_gateway_that_waited_writes_ours_what_crossed_is_kept_and_named(
     world: World, changes: bool, monkeypatch: pytest.MonkeyPatch
