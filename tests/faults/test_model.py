@@ -135,12 +135,3 @@ def test_a_crossing_that_another_clawmend_comes_upon_before_it_is_tidied_up_leav
     state.settles("stranger", SECOND, plan=(Happening("counts", "exchange", key=FIRST), Happening("kill", "truncate")))
     state.starts("partner")
     state.settles("partner")
-
-
-def test_a_store_that_cannot_be_read_for_as_long_as_we_look_is_left_to_a_person(state: Machine) -> None:
-    state.starts("stranger")
-    state.settles(
-        "stranger", plan=(Happening("resets", "exchange", key=FIRST), Happening("kill", "exchange", after=True))
-    )
-    state.settles("first")
-    state.something_turns_odd("pipe")

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.audit.models import Attempt
-from app.reconcile.looks import MOST_LOOKS
 from tests.faults.model.gateway import STORE, GatewaySide, Version
 from tests.faults.model.oddities import Oddities
 from tests.faults.model.record import Proof, Record, Standing
@@ -145,8 +144,7 @@ def i7_what_a_person_took_back_is_held(attempt: Attempt, earlier: Iterable[Attem
 def i8_nothing_is_left_to_do(gateway: GatewaySide, folder: Path, attempts: list[Attempt], *, crashed: bool) -> None:
     """I8 convergent and idempotent: behind a quiet period the gateway's newest version is live, and no file of ours is
     left but a version that is kept for a person, of which the audit says so. That may be the newest one where a crash
-    left ours live in a crossing, and the gateway built on that. After twelve looks at a store that cannot be read, what
-    lies there is left to a person unseen (docs/repair.md).
+    left ours live in a crossing, and the gateway built on that.
     """
     store = folder / STORE
     live = store.read_bytes() if store.is_file() else None
@@ -154,10 +152,9 @@ def i8_nothing_is_left_to_do(gateway: GatewaySide, folder: Path, attempts: list[
     for name in (n for n in os.listdir(folder) if n.startswith(".clawmend-")):
         data = (folder / name).read_bytes()
         (attempt,) = [a for a in attempts if name.startswith(f".clawmend-{a.id}.")]
-        if len(attempt.looks) < MOST_LOOKS:
-            known = any(version.data == data for version in gateway.versions)
-            assert known and data != live, f"I8: {name} was left behind"
-            assert attempt.outcome == "unknown", f"I8: {name} is kept, and the audit says {attempt.outcome}"
+        known = any(version.data == data for version in gateway.versions)
+        assert known and data != live, f"I8: {name} was left behind"
+        assert attempt.outcome == "unknown", f"I8: {name} is kept, and the audit says {attempt.outcome}"
         kept.append(data)
     if live is not None and gateway.versions[-1].data not in (kept if crashed else []):
         assert gateway.version_of(rows_of(live)) == len(gateway.versions) - 1, "I8: the gateway's newest is not live"
