@@ -236,6 +236,44 @@ def test_writes_while_we_read_are_no_crossings_and_after_three_it_is_given_up(
     )
 
 
+def test_every_try_has_a_file_of_its_own_that_names_the_attempt(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside: list[str] = []
+    write = other_write(hand.world)
+
+    def look() -> None:
+        beside.extend(path.name for path in hand.world.sessions().glob(".clawmend-*"))
+
+    before_each_exchange(monkeypatch, lambda: (look(), write()), None, look)
+    made = hand.carry_out()
+    assert (made.outcome, made.crossings) == ("applied", 1)
+    assert beside == [f".clawmend-{made.id}.tmp", f".clawmend-{made.id}.1.tmp"]
+
+
+def test_what_crossed_one_try_and_could_not_be_taken_away_is_not_in_the_way_of_the_next(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later crossing must have its own second name of what crossed."""
+    crossed: list[bytes] = []
+    write = other_write(hand.world)
+
+    def crossing() -> None:
+        write()
+        crossed.append(hand.world.store().read_bytes())
+
+    def the_gateway_writes_on(name: str) -> bool:
+        if name.endswith(".kept"):
+            write()  # else what crossed has two names, and is not to be replaced
+        return name.endswith(".kept")
+
+    before_each_exchange(monkeypatch, crossing, None, crossing, None)
+    with monkeypatch.context() as patch:
+        fail(patch, "unlink", errno.EIO, the_gateway_writes_on)
+        made = hand.carry_out()
+    assert (made.outcome, made.crossings) == ("applied", 2)
+    kept = [hand.world.sessions() / f".clawmend-{made.id}{number}.tmp.kept" for number in ("", ".1")]
+    assert [path.read_bytes() for path in kept] == crossed
+
+
 def test_the_plan_that_the_audit_keeps_is_the_one_of_the_last_try(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     before_each_exchange(monkeypatch, other_write(hand.world))
 
