@@ -211,6 +211,24 @@ def test_what_was_found_goes_with_the_refusal(case: Case) -> None:
     assert str(raised.value) == "it is settled: its status is done"
 
 
+@pytest.mark.parametrize(
+    ("change", "ask", "why"),
+    [
+        ({"startedAt": 1_795_000_000_000}, PERSON, "another turn has begun in this session"),
+        ({"updatedAt": 1}, BY_CLOCK, "its window has not passed yet"),
+        ({"updatedAt": 1}, replace(FORCED, target_status=None), "force must name the status to settle it to"),
+    ],
+    ids=["another turn", "too early", "no status"],
+)
+def test_a_refusal_shows_the_row_as_it_is_now(case: Case, change: dict[str, Any], ask: Ask, why: str) -> None:
+    case.world.edit_row(**change)
+    with pytest.raises(NotStuck, match=why) as raised:
+        case.settle(ask)
+    assert raised.value.finding is not None
+    assert raised.value.finding.evidence.row.session_id == STUCK_SESSION_ID
+    assert raised.value.finding.evidence.row != case.seen.evidence.row
+
+
 def test_the_scheduler_waits_for_the_window_and_a_person_or_a_repetition_does_not(case: Case) -> None:
     with refused(case, NotStuck, "its window has not passed yet"):
         case.settle(BY_CLOCK)
