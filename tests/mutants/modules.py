@@ -20,6 +20,7 @@ _PUBLISH = (
     "tests/integration/test_publish_access.py",
     "tests/integration/test_publish_words.py",
     "tests/integration/test_crossings.py",
+    "tests/integration/test_crossing_others.py",
 )
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
