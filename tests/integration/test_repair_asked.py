@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -238,7 +239,7 @@ def test_the_scheduler_waits_for_the_window_and_a_person_or_a_repetition_does_no
     assert case.settle(BY_CLOCK).outcome == "applied"
 
 
-@pytest.mark.parametrize("heard", ["by an event", "by startedAt", "never"])
+@pytest.mark.parametrize("heard", ["by an event", "by startedAt", "never", "in an empty trajectory"])
 def test_force_may_settle_what_is_not_proven_at_the_time_at_which_it_was_last_heard_of(
     world: World, heard: str
 ) -> None:
@@ -251,6 +252,8 @@ def test_force_may_settle_what_is_not_proven_at_the_time_at_which_it_was_last_he
         world.edit_row(startedAt=at)
     if heard == "never":
         world.trajectory().unlink()
+    elif heard == "in an empty trajectory":
+        world.trajectory().write_bytes(b"")
     case = Case(world)
     assert case.seen.verdict.code == "orphaned"
 
@@ -464,6 +467,15 @@ def test_a_row_that_is_gone_is_not_given_back(case: Case) -> None:
     case.world.write_store(b"{}")
     with refused(case, CannotUndo, "its row is gone"):
         case.undo(repair)
+
+
+def test_the_row_that_is_given_back_is_found_among_others(case: Case) -> None:
+    world = case.world
+    world.write_store(json.dumps({"agent:main:first": {"sessionId": "f"}, **world.rows()}).encode())
+    before = world.store().read_bytes()
+    repair = case.settle()
+    assert case.undo(repair).outcome == "applied"
+    assert world.store().read_bytes() == before
 
 
 # --- who else is at the store ---
