@@ -12,7 +12,7 @@ _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
 _ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
 _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _OUTCOMES = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
-_LOOKS = ("tests/integration/test_looks.py",)
+_LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
 _RECOVERY = ("tests/integration/test_recovery.py",)
 _LEASE = ("tests/integration/test_lease.py",)
 _PUBLISH = (
@@ -21,6 +21,7 @@ _PUBLISH = (
     "tests/integration/test_publish_words.py",
     "tests/integration/test_crossings.py",
     "tests/integration/test_crossing_others.py",
+    "tests/integration/test_publish_edges.py",
 )
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
