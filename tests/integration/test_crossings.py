@@ -313,7 +313,7 @@ def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_
     with pytest.raises(protocol.VersionsKept):
         store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours() == {TEMP: change.new, protocol.kept_name(TEMP): dumped(store.own)}
+    assert store.ours() == {protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}
 
 
 @pytest.mark.parametrize("moment", ["before the exchange", "crossed"])

@@ -281,7 +281,7 @@ def test_a_version_that_only_the_gateway_can_have_written_is_kept_and_said_at_th
     assert left.read_bytes() == b'{"agent:main:other": {}}'
     assert (now.outcome, now.outcome_reason, now.finished_at) == (
         "unknown",
-        f"a version that the gateway wrote is kept in .clawmend-{now.id}.*",
+        f"a version that the gateway wrote is kept in .clawmend-{now.id}{name}",
         repaired.at + 60_000,
     )
 
@@ -414,7 +414,7 @@ def test_one_found_overwritten_is_over_unless_something_of_ours_is_still_there(
             "another turn",
             "another",
             "unknown",
-            "found open at start; a version that the gateway wrote is kept beside the store",
+            "found open at start; a version that the gateway wrote is kept in {left}",
         ),
     ],
 )
@@ -436,7 +436,7 @@ def test_what_a_crash_left_open_is_resolved_from_the_disk_in_these_words(
             world.edit_row(startedAt=7)
     versions = {"before": repaired.before, "after": repaired.after, "another": b'{"agent:main:other": {}}'}
     if left is not None:
-        repaired.beside(".tmp", versions[left])
+        why = why.format(left=repaired.beside(".tmp", versions[left]).name)
 
     now = repaired.left_open()
 
