@@ -236,7 +236,7 @@ def test_writes_while_we_read_are_no_crossings_and_after_three_it_is_given_up(
     )
 
 
-def test_every_try_has_a_file_of_its_own_that_names_the_attempt(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_of_every_try_names_the_attempt(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     beside: list[str] = []
     write = other_write(hand.world)
 
@@ -246,32 +246,21 @@ def test_every_try_has_a_file_of_its_own_that_names_the_attempt(hand: Hand, monk
     before_each_exchange(monkeypatch, lambda: (look(), write()), None, look)
     made = hand.carry_out()
     assert (made.outcome, made.crossings) == ("applied", 1)
-    assert beside == [f".clawmend-{made.id}.tmp", f".clawmend-{made.id}.1.tmp"]
+    assert beside == [f".clawmend-{made.id}.tmp"] * 2
 
 
-def test_what_crossed_one_try_and_could_not_be_taken_away_is_not_in_the_way_of_the_next(
+def test_what_crossed_one_try_and_cannot_be_taken_away_ends_the_tries(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A later crossing must have its own second name of what crossed."""
-    crossed: list[bytes] = []
-    write = other_write(hand.world)
-
-    def crossing() -> None:
-        write()
-        crossed.append(hand.world.store().read_bytes())
-
-    def the_gateway_writes_on(name: str) -> bool:
-        if name.endswith(".kept"):
-            write()  # else what crossed has two names, and is not to be replaced
-        return name.endswith(".kept")
-
-    before_each_exchange(monkeypatch, crossing, None, crossing, None)
+    """Its second name would be in the way of the next one's."""
+    before_each_exchange(monkeypatch, other_write(hand.world))
     with monkeypatch.context() as patch:
-        fail(patch, "unlink", errno.EIO, the_gateway_writes_on)
+        fail(patch, "unlink", errno.EIO, lambda name: name.endswith(".kept"))
         made = hand.carry_out()
-    assert (made.outcome, made.crossings) == ("applied", 2)
-    kept = [hand.world.sessions() / f".clawmend-{made.id}{number}.tmp.kept" for number in ("", ".1")]
-    assert [path.read_bytes() for path in kept] == crossed
+    kept = f".clawmend-{made.id}.tmp.kept"
+    assert (made.outcome, made.outcome_reason) == ("refused", f"the disk fails, and {kept} cannot be taken away")
+    assert made.finished_at is None, "a look takes it away"
+    assert (hand.world.sessions() / kept).read_bytes() == hand.world.store().read_bytes()
 
 
 def test_the_plan_that_the_audit_keeps_is_the_one_of_the_last_try(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
