@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt
 from app.domain.describe import rfc3339
 from app.reconcile.looks import AFTER_SECONDS, MOST_LOOKS, Looker
@@ -330,6 +331,25 @@ def test_what_cannot_be_taken_away_is_come_back_to_ever_later_and_given_up_after
         assert (len(now.looks), now.outcome) == (taken, "applied")
         assert now.finished_at == (None if taken < MOST_LOOKS else repaired.world.clock.now())
     assert (left.exists(), MOST_LOOKS) == (True, 12)
+
+
+def test_what_tells_an_outcome_is_not_taken_away_before_a_look_has_written_it_down(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    repaired.was(outcome="unknown", outcome_reason="the disk failed")
+    repaired.world.write_store(repaired.before)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "add_look", no_room)
+        with pytest.raises(AuditUnavailable):
+            repaired.look(1)
+    assert left.exists()
+    repaired.look(1.1)
+    assert (repaired.now_is().outcome, left.exists()) == ("overwritten", False)
 
 
 def test_what_could_not_be_taken_away_at_first_is_taken_away_later_and_then_it_is_over(
