@@ -117,10 +117,11 @@ def test_who_waits_for_the_gateways_version_does_not_wait_for_the_disk(store: St
     assert len(seen) == 2
 
 
-def test_who_waits_in_a_crossing_is_let_in_before_anything_is_taken_away(store: Store, monkeypatch: Patch) -> None:
+def test_who_waits_in_a_crossing_is_let_in_before_ours_is_taken_away(store: Store, monkeypatch: Patch) -> None:
+    back = protocol.back_name(TEMP)
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    seen = when(monkeypatch, "unlink", protocol.kept_name(TEMP), can_be_opened(store, TEMP))
-    store.publish()
+    seen = when(monkeypatch, "unlink", back, can_be_opened(store, back))
+    assert isinstance(store.publish(), Crossed)
     assert len(seen) == 1
 
 
@@ -193,19 +194,20 @@ def test_what_a_look_puts_back_is_on_the_disk_with_its_name(store: Store, monkey
     assert OTHER in store.own
 
 
-def names_at(patch: Patch, store: Store) -> list[dict[str, bytes]]:
-    """Our files at each time at which the folder is synced."""
-    seen: list[dict[str, bytes]] = []
-    when(patch, "fsync", store.folder.fd, lambda: seen.append(store.ours()))
+def sizes_at_each_sync(patch: Patch, store: Store) -> list[dict[str, int]]:
+    """Our files and their lengths at each time at which the folder is synced: to open one would be to wait for it."""
+    seen: list[dict[str, int]] = []
+    ours = store.path.parent.glob
+    when(patch, "fsync", store.folder.fd, lambda: seen.append({p.name: p.stat().st_size for p in ours(".clawmend*")}))
     return seen
 
 
 def test_ours_is_named_as_past_before_it_is_given_other_bytes(store: Store, monkeypatch: Patch) -> None:
     change = store.change()
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    seen = names_at(monkeypatch, store)
+    seen = sizes_at_each_sync(monkeypatch, store)
     store.publish(change)
-    assert seen == [{protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}, {}]
+    assert seen == [{protocol.back_name(TEMP): len(change.new), protocol.kept_name(TEMP): len(dumped(store.own))}, {}]
 
 
 def test_ours_that_cannot_be_named_as_past_is_taken_back_all_the_same(store: Store, monkeypatch: Patch) -> None:
@@ -219,9 +221,9 @@ def test_ours_that_cannot_be_named_as_past_is_taken_back_all_the_same(store: Sto
         monkeypatch.setattr(os, "rename", no_rename)
 
     before_each_exchange(monkeypatch, once_live)
-    seen = names_at(monkeypatch, store)
+    seen = sizes_at_each_sync(monkeypatch, store)
     assert isinstance(store.publish(change), Crossed)
-    assert seen == [{TEMP: change.new, protocol.kept_name(TEMP): dumped(store.own)}, {}]
+    assert seen == [{TEMP: len(change.new), protocol.kept_name(TEMP): len(dumped(store.own))}, {}]
 
 
 def test_a_gateway_version_that_a_newer_one_replaced_is_not_named_as_taken_back(
@@ -239,9 +241,9 @@ def test_a_gateway_version_that_a_newer_one_replaced_is_not_named_as_taken_back(
 
     before_each_exchange(monkeypatch, write(1), write(2))
     after_each_exchange(monkeypatch, None, write(3))
-    seen = names_at(monkeypatch, store)
+    seen = sizes_at_each_sync(monkeypatch, store)
     assert isinstance(store.publish(), Crossed)
-    assert seen == [{TEMP: versions[1], protocol.kept_name(TEMP): versions[0]}, {}]
+    assert seen == [{TEMP: len(versions[1]), protocol.kept_name(TEMP): len(versions[0])}, {}]
     assert store.path.read_bytes() == versions[2]
 
 
