@@ -51,9 +51,6 @@ def test_what_comes_out_of_a_put_back_goes_when_the_very_same_bytes_are_live(
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what comes out of the exchange is not read again, and is taken for what went in"
-)
 def test_what_comes_out_of_a_put_back_stays_when_something_else_is_live(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
