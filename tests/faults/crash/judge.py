@@ -215,7 +215,7 @@ def _in_the_end(thing: Thing, last: Seen, *, told: bool) -> list[str]:
     if last.store not in ends:
         wrong.append(f"in the end the store is {last.store}")
     for attempt in last.attempts:
-        cannot_tell = not told and attempt["outcome_reason"].startswith("found open at start; ")
+        cannot_tell = not told and (attempt["outcome_reason"] or "").startswith("found open at start; ")
         if attempt["outcome"] == "unknown" and not _kept(last) and not cannot_tell:
             wrong.append(f"in the end an attempt is unknown: {attempt['outcome_reason']}")
         if attempt["finished_at"] is None:
