@@ -183,42 +183,48 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     """Put the gateway's newest version back, as though we had never been there, and take ours away.
 
     `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
-    read ours. Raises VersionsKept.
+    read ours. Raises VersionsKept, and WriteFailed where nothing is lost, but there is to be no later try.
     """
+    past = temp
     with ExitStack() as stack:
         shut = [ours]
-        with suppress(
-            OSError
-        ):  # should we fail or be killed here, who waits reads ours, and writes over what is put back
-            os.link(temp, kept_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
         try:
-            certain = _put_back(folder, name, temp, shut, stack)
+            certain, second_names = _put_back(folder, name, temp, shut, stack)
+            if certain:
+                past = _named_as_past(folder, temp, shut)
             _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
             if _is_a_file(folder, name):
                 newest = folder.read(name, _ANY_SIZE)[0]
                 for fd in shut:
                     lease.say_instead(fd, newest)
         except (OSError, FileProblem) as error:
-            raise VersionsKept(f"a gateway version may lie in {temp}: {error}") from error
+            raise VersionsKept(f"a gateway version may lie in {temp}*: {error}") from error
+        still_there = [each for each in second_names if not _unlink(folder, each)]  # nobody will read ours any more
         for fd in shut:
             lease.let_in(fd)
-    _unlink(folder, kept_name(temp))
     if not certain:
         raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
-    _unlink_for_good(folder, temp)
+    if still_there:  # a look sees by `past` that they may go
+        raise WriteFailed(f"the disk fails, and {still_there[0]} cannot be taken away")
+    _unlink_for_good(folder, past)
 
 
-def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> bool:
+def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> tuple[bool, list[str]]:
     """Exchange until what comes out is what we had put there, or somebody has written over that, or deleted it.
 
     The gateway may write between our look and our exchange; then an older version of its own has the name until the
     next exchange, and is held shut for so long as well: `shut` gets what is to be given the newest version's content.
-    Gives whether what is in `temp` then is known to be an ancestor of what is live. Raises OSError, FileProblem.
+    Gives whether what is in `temp` then is known to be an ancestor of what is live, and the second names of all that
+    was given the store's name, which a reader may write over. Raises OSError, FileProblem.
     """
+    second_names: list[str] = []
     placed, certain = identity_of(os.fstat(shut[0])), True
     while _lies(folder, name) == placed:
         placing = _lies(folder, temp)
         held = _hold_shut_too(folder, temp, stack)
+        second_names.append(kept_name(temp, len(second_names)))
+        with suppress(OSError):  # should we fail or be killed now, who waits reads what is taken back, and writes on it
+            os.link(temp, second_names[-1], src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
         try:
             exchange(folder, temp, name)
         except FileNotFoundError:
@@ -226,11 +232,11 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
         if placing is None or _lies(folder, temp) == placed:
             if held is not None:
                 lease.let_in(held)
-            return True
+            return True, second_names
         placed, certain = placing, held is not None
         if held is not None:
             shut.append(held)
-    return certain
+    return certain, second_names
 
 
 def _lies(folder: Folder, name: str) -> FileIdentity | None:
@@ -264,9 +270,26 @@ def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
     return None
 
 
-def kept_name(temp: str) -> str:
-    """A second name of the version that crossed ours, for as long as a reader of ours may write over it."""
-    return f"{temp}.kept"
+def _named_as_past(folder: Folder, temp: str, shut: list[int]) -> str:
+    """Give what has been taken back a name that tells so, whatever it says from now on; what its name is then."""
+    try:
+        lying = os.stat(temp, dir_fd=folder.fd, follow_symlinks=False).st_ino
+        if lying not in [os.fstat(fd).st_ino for fd in shut]:
+            return temp
+        os.rename(temp, back_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    except OSError:  # who waits for it is to be given its content all the same
+        return temp
+    return back_name(temp)
+
+
+def kept_name(temp: str, number: int = 0) -> str:
+    """A second name of a gateway version that we put back."""
+    return f"{temp}.kept{number or ''}"
+
+
+def back_name(temp: str) -> str:
+    """What was live for an instant, and is given the content of what stands in its place: nobody needs it."""
+    return f"{temp}.back"
 
 
 def _sync(folder: Folder, name: str) -> None:
@@ -331,10 +354,15 @@ def _make_durable(folder: Folder, ours: int) -> None:
         raise NotDurable(f"the folder could not be synced: {error.strerror}") from None
 
 
-def _unlink(folder: Folder, name: str) -> None:
-    """Take away a file of ours; one that cannot be taken away now, or that comes back, is put away by a later look."""
-    with suppress(OSError):
+def _unlink(folder: Folder, name: str) -> bool:
+    """Take away a file of ours; False for one that cannot be taken away now: a later look does it."""
+    try:
         os.unlink(name, dir_fd=folder.fd)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _unlink_for_good(folder: Folder, name: str) -> None:

@@ -13,23 +13,24 @@ from dataclasses import dataclass
 
 from app.audit.models import Attempt
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.publish import OWN_PREFIX, put_back
+from app.openclaw.publish import OWN_PREFIX, back_name, put_back
 from app.openclaw.sessions_json import StoreProblem, read_rows
 
 _ANY_SIZE = 1 << 40
 _NOTHING = hashlib.sha256(b"").hexdigest()
+_BACK = back_name("")
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What became of it."""
+    """What lies there, and what it tells."""
 
-    kept: bool = False
-    """A gateway version had to stay."""
+    kept: tuple[str, ...] = ()
+    """Gateway versions that have to stay."""
+    past: tuple[str, ...] = ()
+    """What nobody needs, in the order in which it may go."""
     was_live: bool | None = None
     """Ours was live: the version that we had read lay there. Not: ours did, or none was planned. None: who knows."""
-    stuck: bool = False
-    """Something could not be looked at or taken away now."""
 
 
 def anything_left(folder: Folder, attempt: Attempt) -> bool:
@@ -40,16 +41,19 @@ def anything_left(folder: Folder, attempt: Attempt) -> bool:
         return True
 
 
-def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
-    """Take away what `attempt` left beside the store `name`. Raises FileProblem when a file cannot be read now: nothing
-    is put away by guess.
+def find_out(folder: Folder, name: str, attempt: Attempt) -> Left:
+    """What `attempt` left beside the store `name`; a gateway version that we were killed with in our hand is put back.
+    Nothing is taken away yet: what it tells is to be written down first. Raises FileProblem when a file cannot be read
+    now, since nothing is put away by guess.
     """
     was_live = False if attempt.new_sha256 is None else None
-    stuck = False
-    left = _files_of(folder, attempt)
-    kept = False
-    for ours in sorted(left):
+    kept: dict[str, str | None] = {}
+    past: list[str] = []
+    instead: set[str | None] = set()
+    for ours in sorted(_files_of(folder, attempt)):  # so that `.back` comes before `.kept`
         lies = _content(folder, ours)
+        if lies is None:
+            continue
         digest, live, whole = _sha256(lies), None, _is_whole(lies)
         if digest not in (attempt.new_sha256, attempt.base_sha256, _NOTHING):
             live = _sha256(_content(folder, name))
@@ -57,39 +61,52 @@ def put_away(folder: Folder, name: str, attempt: Attempt) -> Left:
         if crossed and whole and live == attempt.new_sha256:
             with suppress(OSError, FileProblem):
                 put_back(folder, name, ours)  # killed between the exchange and putting the gateway's version back
-                digest, live = _sha256(_content(folder, ours)), _sha256(_content(folder, name))
+                lies = _content(folder, ours) or b""
+                digest, live = _sha256(lies), _sha256(_content(folder, name))
         torn_by_us = ours.endswith(".tmp") and not whole and live != attempt.new_sha256
-        padded = _sha256(lies.rstrip(b" ")) if lies else None  # app.openclaw.lease.say_instead, broken off at its end
-        not_live = bool({digest, padded} & {attempt.new_sha256, live, _NOTHING} - {None}) or torn_by_us
-        if digest == attempt.base_sha256:
+        padded = _sha256(lies.rstrip(b" "))  # app.openclaw.lease.say_instead, broken off at its end
+        taken_back = ours.endswith(_BACK)
+        if taken_back:
+            instead = {digest, padded} - {attempt.new_sha256}
+        not_live = bool({digest, padded} & {attempt.new_sha256, live, _NOTHING} - {None}) or torn_by_us or taken_back
+        read_instead = bool({digest, live} & instead)  # whoever waited for ours has read it, or what was built on it
+        if digest == attempt.base_sha256 and ours.endswith(".tmp"):
             was_live = True
         elif not_live:
             was_live = False
-        if digest == attempt.base_sha256 or not_live:
-            try:
-                os.fsync(folder.fd)
-                os.unlink(ours, dir_fd=folder.fd)
-            except OSError:  # of a disk that fails now
-                stuck = True
+        if digest == attempt.base_sha256 or not_live or read_instead or digest in kept.values():
+            past.append(ours)
         else:
-            kept = True
+            kept[ours] = digest
+    return Left(tuple(kept), tuple(reversed(past)), was_live)
+
+
+def take_away(folder: Folder, left: Left) -> bool:
+    """Take away what nobody needs; False when not all of it can be taken away now, or for good."""
+    all_of_it = True
+    for ours in left.past:
+        try:
+            os.fsync(folder.fd)
+            os.unlink(ours, dir_fd=folder.fd)
+        except OSError:  # of a disk that fails now
+            all_of_it = False
     try:
         os.fsync(folder.fd)  # nobody comes by for a file that a power cut brings back after the last look
     except OSError:
-        stuck = True
-    return Left(kept, was_live, stuck)
+        return False
+    return all_of_it
 
 
 def _files_of(folder: Folder, attempt: Attempt) -> list[str]:
     return [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}")]
 
 
-def _is_whole(lies: bytes | None) -> bool:
+def _is_whole(lies: bytes) -> bool:
     """Whether a file of ours parses. One that does not was torn while we wrote it; or, where ours is live already, it
     is a gateway version that a power cut took the end of: never put back, and kept.
     """
     try:
-        read_rows(lies or b"")
+        read_rows(lies)
     except StoreProblem:
         return False
     return True

@@ -13,10 +13,9 @@ from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_fields, rfc3339
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.publish import OWN_PREFIX
 from app.openclaw.quiet import StoreBusy, sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
-from app.reconcile.leftovers import Left, put_away
+from app.reconcile.leftovers import Left, find_out, take_away
 from app.reconcile.rewrite import target_of
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
@@ -71,9 +70,10 @@ class Looker:
                     current = self._audit.get(attempt.id)
                     if current is None or current.outcome is not None:
                         continue
-                    left = put_away(folder, target.name, current)
+                    left = find_out(folder, target.name, current)
                     outcome, why = _after_a_crash(self._found(folder, target.name, current), left)
                     self._resolve(attempt, outcome, why)  # while no other Clawmend can be at it too
+                    take_away(folder, left)  # only now that what it told is written down; a look does what is left
             except StoreBusy:
                 continue
             except (FileProblem, OSError) as error:
@@ -92,26 +92,35 @@ class Looker:
                 current = self._audit.get(attempt.id)
                 if current is None or current.looks != attempt.looks or current.finished_at is not None:
                     return attempt.outcome or Outcome.UNKNOWN  # another Clawmend has just taken this look
-                left = put_away(folder, target.name, attempt)
+                left = find_out(folder, target.name, attempt)
                 newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
                 changed_again = newest is not None and newest.id > attempt.id
                 found = "changed_again" if changed_again else self._found(folder, target.name, attempt)
-                return self._note(attempt, found, left)
+                outcome = self._note(attempt, found, left)
+                self._finish(attempt, outcome, all_of_it=take_away(folder, left))
+                return outcome
         except (FileProblem, OSError) as error:
             found = "gone" if getattr(error, "code", "") == "missing" else "unreadable"
-            return self._note(attempt, found, Left(stuck=found == "unreadable"))
+            outcome = self._note(attempt, found, Left())
+            self._finish(attempt, outcome, all_of_it=found == "gone")
+            return outcome
 
     def _note(self, attempt: Attempt, found: str, left: Left) -> str:
-        now = self._clock.now()
-        taken = len(attempt.looks) + 1
-        last = taken >= len(AFTER_SECONDS)
+        """Write down what was found, before that which tells it is taken away."""
         outcome, why = _after_a_look(attempt, found, left)
-        if last and left.kept:
-            outcome, why = Outcome.UNKNOWN, f"a version that the gateway wrote is kept in {OWN_PREFIX}{attempt.id}.*"
-        done = (last or outcome == Outcome.OVERWRITTEN) and (not left.stuck or taken >= MOST_LOOKS)
-        look = {"at": rfc3339(now), "found": found}
-        self._audit.add_look(attempt.id, look, outcome=outcome, outcome_reason=why, finished_at=now if done else None)
+        last = len(attempt.looks) + 1 >= len(AFTER_SECONDS)
+        if left.kept and (last or attempt.outcome == Outcome.UNKNOWN):
+            outcome, why = Outcome.UNKNOWN, _is_kept(left)
+        look = {"at": rfc3339(self._clock.now()), "found": found}
+        self._audit.add_look(attempt.id, look, outcome=outcome, outcome_reason=why)
         return outcome
+
+    def _finish(self, attempt: Attempt, outcome: str, *, all_of_it: bool) -> None:
+        """No more looks, where this was the last."""
+        taken = len(attempt.looks) + 1
+        last = taken >= len(AFTER_SECONDS) or outcome == Outcome.OVERWRITTEN
+        if last and (all_of_it or taken >= MOST_LOOKS):
+            self._audit.change(attempt.id, finished_at=self._clock.now())
 
     def _found(self, folder: Folder, name: str, attempt: Attempt) -> str:
         """`as_written`, `as_before`, `moved_on`, `gone` or `unreadable`."""
@@ -145,7 +154,7 @@ def _after_a_look(attempt: Attempt, found: str, left: Left) -> tuple[str, str | 
 
 def _after_a_crash(found: str, left: Left) -> tuple[Outcome, str]:
     if left.kept:
-        return Outcome.UNKNOWN, "found open at start; a version that the gateway wrote is kept beside the store"
+        return Outcome.UNKNOWN, f"found open at start; {_is_kept(left)}"
     if found == "as_written":
         return Outcome.APPLIED, "found open at start; the disk shows that it was written"
     if left.was_live is False:
@@ -156,3 +165,7 @@ def _after_a_crash(found: str, left: Left) -> tuple[Outcome, str]:
     if left.was_live:
         return Outcome.APPLIED, f"found open at start; ours was live, and the row has moved on ({found})"
     return Outcome.UNKNOWN, f"found open at start; the disk does not tell whether it was written ({found})"
+
+
+def _is_kept(left: Left) -> str:
+    return f"a version that the gateway wrote is kept in {', '.join(left.kept)}"

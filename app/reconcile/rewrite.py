@@ -85,7 +85,7 @@ class Rewriter:
         mode = None
         busy: StoreBusy | None = None
         try:
-            for tries in range(MOST_TRIES):
+            for _ in range(MOST_TRIES):
                 wait_until_quiet(
                     folder,
                     target.name,
@@ -108,8 +108,7 @@ class Rewriter:
                     new_sha256=hashlib.sha256(plan.new).hexdigest(),
                     **plan.note,
                 )
-                token = f"{attempt.id}.{tries}" if tries else attempt.id  # the one before may be there still
-                change = Change(base, plan.new, token)
+                change = Change(base, plan.new, attempt.id)
                 try:
                     done = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
                 except StoreChanged:

@@ -106,8 +106,8 @@ ABLATIONS = (
     Ablation(
         "put the gateway's version back",
         PUBLISH,
-        "            certain = _put_back(folder, name, temp, shut, stack)\n",
-        "            certain = True\n",
+        "            certain, second_names = _put_back(folder, name, temp, shut, stack)\n",
+        "            certain, second_names = True, []\n",
         CROSSINGS + "test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte",
     ),
     Ablation(
@@ -155,16 +155,24 @@ ABLATIONS = (
     Ablation(
         "quarantine: a second name for what crossed",
         PUBLISH,
-        "            os.link(temp, kept_name(temp), ",
+        "            os.link(temp, second_names[-1], ",
         "            _ = dict(",
         CROSSINGS + "test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes",
     ),
     Ablation(
         "quarantine: keep it after a kill",
         "app/reconcile/leftovers.py",
-        "        else:\n            kept = True\n",
-        "        else:\n            os.unlink(ours, dir_fd=folder.fd)\n",
+        "            kept[ours] = digest\n",
+        "            past.append(ours)\n",
         "tests/integration/test_recovery.py::test_a_gateway_that_wrote_on_ours_after_the_kill_keeps_its_write",
+    ),
+    Ablation(
+        "quarantine: know what was taken back by its name",
+        PUBLISH,
+        "                past = _named_as_past(folder, temp, shut)\n",
+        "                pass\n",
+        "tests/integration/test_recovery.py"
+        "::test_killed_when_ours_says_what_the_gateway_wrote_nothing_is_left_for_a_person",
     ),
     Ablation(
         "fsync the folder",
@@ -196,6 +204,14 @@ ABLATIONS = (
         "        for attempt in ():\n",
         "tests/integration/test_looks.py"
         "::test_a_repair_that_a_stale_gateway_write_put_back_is_overwritten_and_repeated_at_once",
+    ),
+    Ablation(
+        "write down what is found before it is taken away",
+        "app/reconcile/looks.py",
+        "                    self._resolve(attempt, outcome, why)  #",
+        "                    take_away(folder, left)\n                    self._resolve(attempt, outcome, why)  #",
+        "tests/integration/test_recovery.py"
+        "::test_an_outcome_that_cannot_be_written_down_is_found_out_again_by_the_next_start",
     ),
     Ablation(
         "resolve from the disk after a crash",

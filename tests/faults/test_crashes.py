@@ -15,13 +15,7 @@ from tests.faults.crash.crew import Crew, Order, crew
 from tests.faults.crash.sweep import AFTER_CALL
 from tests.faults.crash.trace import EIO, ENOSPC, GATEWAY_TOLD, KILL, why_not
 
-_READ = pytest.param(
-    "read crossing",
-    marks=pytest.mark.xfail(
-        reason="not promised (docs/repair.md): killed while ours is taken back and the gateway waits to read it"
-    ),
-)
-_THINGS = ("settle", "undo", "look", "last look", "crossing", _READ, "pass")
+_THINGS = ("settle", "undo", "look", "last look", "crossing", "read crossing", "pass")
 _SPARSE = {
     KILL: {"settle": (1, 24), "undo": (2, 12), "look": (2, 8), "crossing": (2, 48), "pass": (24, 48)},
     EIO: {"settle": (1, 24), "undo": (2, 12), "look": (2, 8), "crossing": (3, 48), "pass": (24, 48)},
@@ -89,7 +83,7 @@ def test_failed_at_any_call_the_next_start_finds_out_what_became_of_it(
 
 
 @pytest.mark.parametrize("fault", [KILL, EIO, ENOSPC])
-@pytest.mark.parametrize("thing", ["settle", "crossing", _READ, "undo"])
+@pytest.mark.parametrize("thing", ["settle", "crossing", "read crossing", "undo"])
 def test_a_recovery_that_is_broken_off_at_any_call_is_ended_by_the_next_one(
     thing: str, fault: str, workers: Crew, soak: bool
 ) -> None:

@@ -236,6 +236,33 @@ def test_writes_while_we_read_are_no_crossings_and_after_three_it_is_given_up(
     )
 
 
+def test_the_file_of_every_try_names_the_attempt(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside: list[str] = []
+    write = other_write(hand.world)
+
+    def look() -> None:
+        beside.extend(path.name for path in hand.world.sessions().glob(".clawmend-*"))
+
+    before_each_exchange(monkeypatch, lambda: (look(), write()), None, look)
+    made = hand.carry_out()
+    assert (made.outcome, made.crossings) == ("applied", 1)
+    assert beside == [f".clawmend-{made.id}.tmp"] * 2
+
+
+def test_what_crossed_one_try_and_cannot_be_taken_away_ends_the_tries(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second name would be in the way of the next one's."""
+    before_each_exchange(monkeypatch, other_write(hand.world))
+    with monkeypatch.context() as patch:
+        fail(patch, "unlink", errno.EIO, lambda name: name.endswith(".kept"))
+        made = hand.carry_out()
+    kept = f".clawmend-{made.id}.tmp.kept"
+    assert (made.outcome, made.outcome_reason) == ("refused", f"the disk fails, and {kept} cannot be taken away")
+    assert made.finished_at is None, "a look takes it away"
+    assert (hand.world.sessions() / kept).read_bytes() == hand.world.store().read_bytes()
+
+
 def test_the_plan_that_the_audit_keeps_is_the_one_of_the_last_try(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     before_each_exchange(monkeypatch, other_write(hand.world))
 

@@ -245,6 +245,63 @@ def test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes
     assert store.ours()[protocol.kept_name(TEMP)] == crossed
 
 
+def test_killed_in_a_second_put_back_the_newest_outlasts_what_a_reader_of_the_older_one_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that crossed had the store's name for an instant; who waited for it reads it then, and writes on it."""
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21), writes(store, updatedAt=22))
+    after_each_exchange(monkeypatch, None, None, killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.publish()
+    newest = dumped(store.own)
+    store.gateway_writes(lambda rows: rows[OTHER].update(updatedAt=21, built="on the first"))
+    assert store.ours()[protocol.kept_name(TEMP, 1)] == newest
+
+
+def test_what_was_taken_back_has_a_name_that_says_so_before_it_is_written_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    change, seen = store.change(), list[dict[str, bytes]]()
+    monkeypatch.setattr(lease, "say_instead", lambda *_: seen.append(store.ours()))
+    store.publish(change)
+    assert seen == [{protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}]
+
+
+def test_a_version_that_the_gateway_wrote_over_ours_itself_is_not_called_past(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In our hand is then what crossed, not ours: who waited for ours may still write over what stands."""
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    crossed: list[bytes] = []
+
+    def second() -> None:
+        crossed.append(dumped(store.own))
+        writes(store, updatedAt=22)()
+
+    after_each_exchange(monkeypatch, second)
+    seen = list[dict[str, bytes]]()
+    monkeypatch.setattr(lease, "say_instead", lambda *_: seen.append(store.ours()))
+    store.publish()
+    assert seen == [{TEMP: crossed[0]}]
+
+
+def test_a_second_name_that_cannot_be_taken_away_ends_the_repair_and_what_tells_of_it_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    fail(monkeypatch, "unlink", errno.EIO, lambda name: name == protocol.kept_name(TEMP))
+    with pytest.raises(protocol.WriteFailed, match="cannot be taken away"):
+        store.publish()
+    gateways = dumped(store.own)
+    assert store.path.read_bytes() == gateways
+    assert store.ours() == {protocol.back_name(TEMP): gateways, protocol.kept_name(TEMP): gateways}
+
+
 def test_a_displaced_version_that_cannot_be_read_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     after_each_exchange(monkeypatch, lambda: fail(monkeypatch, "pread", errno.EIO))
     change = store.change()
@@ -313,7 +370,7 @@ def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_
     with pytest.raises(protocol.VersionsKept):
         store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours() == {TEMP: change.new, protocol.kept_name(TEMP): dumped(store.own)}
+    assert store.ours() == {protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}
 
 
 @pytest.mark.parametrize("moment", ["before the exchange", "crossed"])

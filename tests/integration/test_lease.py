@@ -118,6 +118,15 @@ def test_who_waits_reads_what_is_said_instead_and_nothing_of_ours(
     assert shut.what_they_read() == said
 
 
+def test_a_file_of_no_bytes_can_be_made_to_say_nothing(shut: Shut) -> None:
+    """A gateway version may be held shut as well, and that may be empty, as may be the newest one."""
+    os.ftruncate(shut.fd, 0)
+    lease.hold_shut(shut.fd)
+    lease.say_instead(shut.fd, b"")
+    lease.let_in(shut.fd)
+    assert shut.path.read_bytes() == b""
+
+
 def test_a_disk_that_is_full_is_noticed_before_anything_of_ours_is_changed(
     shut: Shut, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt
 from app.domain.describe import rfc3339
 from app.reconcile.looks import AFTER_SECONDS, MOST_LOOKS, Looker
@@ -281,7 +282,7 @@ def test_a_version_that_only_the_gateway_can_have_written_is_kept_and_said_at_th
     assert left.read_bytes() == b'{"agent:main:other": {}}'
     assert (now.outcome, now.outcome_reason, now.finished_at) == (
         "unknown",
-        f"a version that the gateway wrote is kept in .clawmend-{now.id}.*",
+        f"a version that the gateway wrote is kept in .clawmend-{now.id}{name}",
         repaired.at + 60_000,
     )
 
@@ -330,6 +331,25 @@ def test_what_cannot_be_taken_away_is_come_back_to_ever_later_and_given_up_after
         assert (len(now.looks), now.outcome) == (taken, "applied")
         assert now.finished_at == (None if taken < MOST_LOOKS else repaired.world.clock.now())
     assert (left.exists(), MOST_LOOKS) == (True, 12)
+
+
+def test_what_tells_an_outcome_is_not_taken_away_before_a_look_has_written_it_down(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    repaired.was(outcome="unknown", outcome_reason="the disk failed")
+    repaired.world.write_store(repaired.before)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "add_look", no_room)
+        with pytest.raises(AuditUnavailable):
+            repaired.look(1)
+    assert left.exists()
+    repaired.look(1.1)
+    assert (repaired.now_is().outcome, left.exists()) == ("overwritten", False)
 
 
 def test_what_could_not_be_taken_away_at_first_is_taken_away_later_and_then_it_is_over(
@@ -414,7 +434,7 @@ def test_one_found_overwritten_is_over_unless_something_of_ours_is_still_there(
             "another turn",
             "another",
             "unknown",
-            "found open at start; a version that the gateway wrote is kept beside the store",
+            "found open at start; a version that the gateway wrote is kept in {left}",
         ),
     ],
 )
@@ -436,7 +456,7 @@ def test_what_a_crash_left_open_is_resolved_from_the_disk_in_these_words(
             world.edit_row(startedAt=7)
     versions = {"before": repaired.before, "after": repaired.after, "another": b'{"agent:main:other": {}}'}
     if left is not None:
-        repaired.beside(".tmp", versions[left])
+        why = why.format(left=repaired.beside(".tmp", versions[left]).name)
 
     now = repaired.left_open()
 

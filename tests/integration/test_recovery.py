@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt
 from app.openclaw import publish as protocol
 from app.openclaw.folder import Folder
@@ -108,6 +109,21 @@ def after_the_put_back(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(protocol, "exchange", dying)
 
 
+def when_ours_says_it_with_spaces_at_its_end(patch: pytest.MonkeyPatch, world: World) -> None:
+    before_each_exchange(patch, lambda: gateway_write(world, first=1))
+    die_before(patch, "ftruncate", lambda *_: True)
+
+
+def when_ours_says_it(patch: pytest.MonkeyPatch, world: World) -> None:
+    before_each_exchange(patch, lambda: gateway_write(world, first=1))
+    die_before(patch, "unlink", ours)
+
+
+def before_ours_says_it(patch: pytest.MonkeyPatch, world: World) -> None:
+    before_each_exchange(patch, lambda: gateway_write(world, first=1))
+    die_before(patch, "posix_fallocate", lambda *_: True)
+
+
 Stage = Callable[[pytest.MonkeyPatch, World], None]
 
 
@@ -198,6 +214,97 @@ def test_a_gateway_that_wrote_on_ours_after_the_kill_keeps_its_write(
     there = [json.loads((world.sessions() / name).read_bytes()).get(OTHER, {}) for name in files(world)]
     assert {"first", "second"} <= {field for row in there for field in row}
     assert attempt.outcome == "unknown"
+
+
+@pytest.mark.parametrize("stage", [when_ours_says_it_with_spaces_at_its_end, when_ours_says_it])
+@pytest.mark.parametrize("goes_on", ["at once", "not"])
+def test_killed_when_ours_says_what_the_gateway_wrote_nothing_is_left_for_a_person(
+    world: World, stage: Stage, goes_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for ours has read the gateway's own version, so what it then writes is built on that."""
+    killed(world, stage, monkeypatch)
+    if goes_on == "at once":
+        gateway_write(world, second=2)
+    live = world.store().read_bytes()
+    assert (found_again(world).outcome, files(world)) == ("refused", ["sessions.json"])
+    assert world.store().read_bytes() == live
+
+
+def test_killed_when_ours_says_a_later_version_than_crossed_it_what_crossed_is_not_kept_beside_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(patch: pytest.MonkeyPatch, world: World) -> None:
+        when_ours_says_it_with_spaces_at_its_end(patch, world)
+        real = os.rename
+
+        def rename(*names: Any, **folders: Any) -> None:
+            real(*names, **folders)
+            if ours(*names):
+                gateway_write(world, second=2)
+
+        patch.setattr(os, "rename", rename)
+
+    killed(world, twice, monkeypatch)
+    assert (found_again(world).outcome, files(world)) == ("refused", ["sessions.json"])
+    assert world.row(OTHER) == {"sessionId": "o", "first": 1, "second": 2}
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["and changes it", "and changes nothing"])
+def test_killed_before_ours_says_it_and_a_gateway_that_waited_writes_ours_what_crossed_is_kept_and_named(
+    world: World, changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(world, before_ours_says_it, monkeypatch)
+    crossed = world.store().read_bytes()
+    (back,) = world.sessions().glob(".clawmend-*.tmp.back")
+    (kept,) = world.sessions().glob(".clawmend-*.tmp.kept")
+    world.write_store(back.read_bytes())
+    if changes:
+        gateway_write(world, second=2)
+    live = world.store().read_bytes()
+    attempt = found_again(world)
+    world.clock.advance(3_600)
+    after = found_again(world)
+    assert (world.store().read_bytes(), kept.read_bytes(), files(world)) == (
+        live,
+        crossed,
+        [kept.name, "sessions.json"],
+    )
+    for each in (attempt, after):
+        assert (each.outcome, kept.name in (each.outcome_reason or "")) == ("unknown", True)
+
+
+def test_a_version_that_was_put_back_and_came_to_lie_twice_is_kept_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(world, before_the_put_back, monkeypatch)
+    (temp,) = world.sessions().glob(".clawmend-*.tmp")
+    assert temp.with_name(f"{temp.name}.kept").exists()
+    gateway_write(world, second=2)
+    found_again(world)
+    assert files(world) == [temp.name, "sessions.json"]
+
+
+@pytest.mark.parametrize("stage", [before_the_exchange, before_the_unlink, after_the_put_back])
+def test_an_outcome_that_cannot_be_written_down_is_found_out_again_by_the_next_start(
+    world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells it is there until it is written."""
+    before = killed(world, stage, monkeypatch)
+    there = files(world)
+    if stage is before_the_unlink:
+        world.write_store(before)  # so that only what lies beside tells that ours was live
+        gateway_write(world, second=2)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "change", no_room)
+        run_pass(world.reconciler())
+    assert len(there) >= 2
+    assert files(world) == there
+    assert found_again(world).outcome == ("overwritten" if stage is before_the_unlink else "refused")
+    assert files(world) == ["sessions.json"]
 
 
 def test_a_write_that_replaced_ours_after_the_kill_is_not_called_nothing_was_written(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -211,6 +212,24 @@ def test_what_was_found_goes_with_the_refusal(case: Case) -> None:
     assert str(raised.value) == "it is settled: its status is done"
 
 
+@pytest.mark.parametrize(
+    ("change", "ask", "why"),
+    [
+        ({"startedAt": 1_795_000_000_000}, PERSON, "another turn has begun in this session"),
+        ({"updatedAt": 1}, BY_CLOCK, "its window has not passed yet"),
+        ({"updatedAt": 1}, replace(FORCED, target_status=None), "force must name the status to settle it to"),
+    ],
+    ids=["another turn", "too early", "no status"],
+)
+def test_a_refusal_shows_the_row_as_it_is_now(case: Case, change: dict[str, Any], ask: Ask, why: str) -> None:
+    case.world.edit_row(**change)
+    with pytest.raises(NotStuck, match=why) as raised:
+        case.settle(ask)
+    assert raised.value.finding is not None
+    assert raised.value.finding.evidence.row.session_id == STUCK_SESSION_ID
+    assert raised.value.finding.evidence.row != case.seen.evidence.row
+
+
 def test_the_scheduler_waits_for_the_window_and_a_person_or_a_repetition_does_not(case: Case) -> None:
     with refused(case, NotStuck, "its window has not passed yet"):
         case.settle(BY_CLOCK)
@@ -220,7 +239,7 @@ def test_the_scheduler_waits_for_the_window_and_a_person_or_a_repetition_does_no
     assert case.settle(BY_CLOCK).outcome == "applied"
 
 
-@pytest.mark.parametrize("heard", ["by an event", "by startedAt", "never"])
+@pytest.mark.parametrize("heard", ["by an event", "by startedAt", "never", "in an empty trajectory"])
 def test_force_may_settle_what_is_not_proven_at_the_time_at_which_it_was_last_heard_of(
     world: World, heard: str
 ) -> None:
@@ -233,6 +252,8 @@ def test_force_may_settle_what_is_not_proven_at_the_time_at_which_it_was_last_he
         world.edit_row(startedAt=at)
     if heard == "never":
         world.trajectory().unlink()
+    elif heard == "in an empty trajectory":
+        world.trajectory().write_bytes(b"")
     case = Case(world)
     assert case.seen.verdict.code == "orphaned"
 
@@ -446,6 +467,15 @@ def test_a_row_that_is_gone_is_not_given_back(case: Case) -> None:
     case.world.write_store(b"{}")
     with refused(case, CannotUndo, "its row is gone"):
         case.undo(repair)
+
+
+def test_the_row_that_is_given_back_is_found_among_others(case: Case) -> None:
+    world = case.world
+    world.write_store(json.dumps({"agent:main:first": {"sessionId": "f"}, **world.rows()}).encode())
+    before = world.store().read_bytes()
+    repair = case.settle()
+    assert case.undo(repair).outcome == "applied"
+    assert world.store().read_bytes() == before
 
 
 # --- who else is at the store ---

@@ -9,6 +9,9 @@ _DECISION = (
     "tests/unit/test_settlement.py",
 )
 _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
+_ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
+_ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
+_LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
@@ -18,6 +21,8 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/model.py": (("tests/unit/test_model.py", *_DECISION),),
     "app/domain/describe.py": (("tests/unit/test_describe.py",),),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+    "app/reconcile/repair.py": (_ASKED, _LOOKS),
+    "app/reconcile/rewrite.py": (_ATTEMPTS, _LOOKS),
 }
 
 EVERYTHING = ("tests", "-m", "not faults and not live and not browser")

@@ -55,6 +55,9 @@ class Scene:
     def has(self, name: str) -> bool:
         return (self._aside / name).is_dir()
 
+    def has_a_file_of_ours(self, name: str) -> bool:
+        return any((self._aside / name).rglob(f"{publish.OWN_PREFIX}*"))
+
     def put_aside(self, name: str) -> None:
         shutil.copytree(self.folder, self._aside / name)
 
@@ -101,6 +104,8 @@ class Thing:
     """What may stand in the end, when Clawmend has gone on by itself and the gateway has not written."""
     between: tuple[str, ...] = ()
     """What else may stand for an instant."""
+    tells: bool = False
+    """Whether a file of ours lies in the scene to begin with."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -202,9 +207,9 @@ THINGS = {
 }
 
 
-def recovery(of: Thing, scene: str) -> Thing:
+def recovery(of: Thing, scene: str, *, tells: bool) -> Thing:
     """The next start on what a crash in the midst of another thing has left."""
-    return replace(of, name=f"recovery of {scene}", scene=scene, prepare=_recover)
+    return replace(of, name=f"recovery of {scene}", scene=scene, prepare=_recover, tells=tells)
 
 
 def make(scene: Scene, name: str) -> None:

@@ -62,7 +62,7 @@ class Bench:
             self._crash(THINGS[origin], Point(int(index), call, KILL))
             self.scene.wait_for_the_gateway()
             self.scene.put_aside(name)
-        return recovery(THINGS[origin], name)
+        return recovery(THINGS[origin], name, tells=self.scene.has_a_file_of_ours(name))
 
     def recorded(self, thing: Thing) -> Trace:
         """The system calls of `thing`."""

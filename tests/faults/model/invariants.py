@@ -141,21 +141,23 @@ def i7_what_a_person_took_back_is_held(attempt: Attempt, earlier: Iterable[Attem
     assert not held or attempt.trigger != "scheduler", "I7: a turn was settled again that a person had taken back"
 
 
-def i8_nothing_is_left_to_do(
-    gateway: GatewaySide, folder: Path, before: object, after: object, *, regular: bool
-) -> None:
-    """I8 convergent and idempotent: behind a quiet period no file of ours is left but a version that is kept for a
-    person, and a further pass changes nothing.
+def i8_nothing_is_left_to_do(gateway: GatewaySide, folder: Path, attempts: list[Attempt], *, crashed: bool) -> None:
+    """I8 convergent and idempotent: behind a quiet period the gateway's newest version is live, and no file of ours is
+    left but a version that is kept for a person, of which the audit says so. That may be the newest one where a crash
+    left ours live in a crossing, and the gateway built on that.
     """
-    assert after == before, "I8: a further pass wrote again"
     store = folder / STORE
     live = store.read_bytes() if store.is_file() else None
-    if live is not None and regular:
-        assert gateway.version_of(rows_of(live)) == len(gateway.versions) - 1, "I8: the gateway's newest is not live"
+    kept = []
     for name in (n for n in os.listdir(folder) if n.startswith(".clawmend-")):
         data = (folder / name).read_bytes()
+        (attempt,) = [a for a in attempts if name.startswith(f".clawmend-{a.id}.")]
         known = any(version.data == data for version in gateway.versions)
         assert known and data != live, f"I8: {name} was left behind"
+        assert attempt.outcome == "unknown", f"I8: {name} is kept, and the audit says {attempt.outcome}"
+        kept.append(data)
+    if live is not None and gateway.versions[-1].data not in (kept if crashed else []):
+        assert gateway.version_of(rows_of(live)) == len(gateway.versions) - 1, "I8: the gateway's newest is not live"
 
 
 def i9_nothing_is_held_and_modes_are_kept(folder: Path, descriptors: int) -> None:

@@ -21,6 +21,7 @@ KEYS = ("agent:main:a", "agent:main:b", "agent:main:käse-😀")
 _WRITES = ("counts", "notes", "begins_turn", "loads")
 _CRUCIAL = ("temp", "write", "fsync", "lease", "check", "exchange", "exchange", "exchange", "fsync folder", "unlink")
 _IN_A_CROSSING = ("exchange", "exchange", "link", "lease", "fsync folder", "allocate", "truncate", "let in", "unlink")
+_OURS_IS_LIVE = ("exchange", "let in", "fsync folder", "utime", "unlink")
 
 keys = st.sampled_from((KEYS[0], *KEYS))
 ends = st.sampled_from(sorted(SETTLED_AS))
@@ -187,6 +188,18 @@ class Machine(RuleBasedStateMachine):
         if meanwhile is not None and not self.world.oddities.of_the_store:
             self.the_gateway(meanwhile, key)
         self.a_person_undoes(name, plan)
+
+    @rule(
+        name=names, key=keys, what=st.sampled_from(("counts", "notes")), at=st.sampled_from(_OURS_IS_LIVE), plan=plans
+    )
+    def loses_a_race(
+        self, name: str, key: str = KEYS[0], what: str = "counts", at: str = "let in", plan: Plan = ()
+    ) -> None:
+        """The gateway had loaded the store before and puts the row back; `plan` is for when it is settled again."""
+        stale = Happening("loads", "read", after=True), Happening(what, at, after=True, key=key)
+        self.settles(name, key, plan=stale)
+        self.world.clock.advance(2.0)
+        self._step(name, a_pass, plan, whole_pass=True)
 
     def teardown(self) -> None:
         try:

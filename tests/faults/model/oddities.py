@@ -42,6 +42,19 @@ class Oddities:
             self._store.write_bytes({"half": data[: len(data) // 2], "empty": b"", "no object": b"[]"}[kind])
             self._store.chmod(0o600)
 
+    def is_parted(self) -> bool:
+        """Whether the store was given a second name, and another file is the store now."""
+        aside = self._elsewhere / "store"
+        return self.of_the_store == "second name" and not (self._store.exists() and self._store.samefile(aside))
+
+    def forget_second_name(self) -> bytes:
+        """What the second name says; it is the store's no more."""
+        aside = self._elsewhere / "store"
+        data = aside.read_bytes()
+        aside.unlink()
+        self.of_the_store = None
+        return data
+
     def turn_store_back(self) -> None:
         aside = self._elsewhere / "store"
         if self.of_the_store == "second name":

@@ -1,0 +1,148 @@
+"""What crosses ours need not be a file, and not everything can be asked about: it stands again all the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+import pytest
+
+from app.openclaw import lease
+from app.openclaw import publish as protocol
+from app.openclaw.folder import FileProblem
+from app.openclaw.publish import Crossed
+from tests.integration.test_crossings import TEMP, after_each_exchange, writes
+from tests.integration.test_publish import NAME, Store, before_each_exchange, dumped, fail, store
+
+__all__ = ["store"]
+
+Patch = pytest.MonkeyPatch
+
+
+def a_link(store: Store) -> None:
+    store.path.with_name("elsewhere.json").write_bytes(b"{}")
+    store.path.unlink()
+    store.path.symlink_to("elsewhere.json")
+
+
+def a_link_to_nowhere(store: Store) -> None:
+    store.path.unlink()
+    store.path.symlink_to("nowhere")
+
+
+def a_pipe(store: Store) -> None:
+    store.path.unlink()
+    os.mkfifo(store.path)
+
+
+others = pytest.mark.parametrize("other", [a_link, a_link_to_nowhere, a_pipe])
+
+
+def kind(store: Store) -> tuple[int, int]:
+    st = store.path.lstat()
+    return st.st_ino, st.st_mode
+
+
+@others
+def test_what_is_no_file_and_crosses_ours_stands_again_and_nothing_is_left(
+    store: Store, other: Callable[[Store], None], monkeypatch: Patch
+) -> None:
+    crossed: list[tuple[int, int]] = []
+
+    def crossing() -> None:
+        other(store)
+        crossed.append(kind(store))
+
+    before_each_exchange(monkeypatch, crossing)
+    assert isinstance(store.publish(), Crossed)
+    assert crossed == [kind(store)]
+    assert store.ours() == {}
+
+
+@others
+def test_what_is_no_file_and_comes_in_the_put_back_stands_and_nothing_is_left(
+    store: Store, other: Callable[[Store], None], monkeypatch: Patch
+) -> None:
+    came: list[tuple[int, int]] = []
+
+    def second() -> None:
+        other(store)
+        came.append(kind(store))
+
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21), second)
+    assert isinstance(store.publish(), Crossed)
+    assert came == [kind(store)]
+    assert store.ours() == {}
+
+
+@others
+def test_a_store_that_became_something_else_before_the_check_is_called_what_it_is(
+    store: Store, other: Callable[[Store], None]
+) -> None:
+    change = store.change()
+    other(store)
+    with pytest.raises(FileProblem) as raised:
+        store.publish(change)
+    assert raised.value.code == ("not_a_file" if other is a_pipe else "symlink")
+    assert [name for name in os.listdir(store.path.parent) if name.startswith(".clawmend")] == []
+
+
+def test_the_second_name_of_a_link_that_crossed_is_of_the_link(store: Store, monkeypatch: Patch) -> None:
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_each_exchange(monkeypatch, lambda: a_link(store), killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.publish()
+    kept = store.path.with_name(protocol.kept_name(TEMP))
+    assert os.readlink(kept) == "elsewhere.json"
+    assert store.path.with_name("elsewhere.json").stat().st_nlink == 1
+
+
+def test_a_crossing_without_a_second_name_is_taken_back_all_the_same(store: Store, monkeypatch: Patch) -> None:
+    """As on a file system that knows no hard links."""
+    fail(monkeypatch, "link", errno.EPERM)
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    assert isinstance(store.publish(), Crossed)
+    assert store.path.read_bytes() == dumped(store.own)
+
+
+def test_a_store_that_cannot_be_asked_about_after_the_put_back_keeps_what_crossed(
+    store: Store, monkeypatch: Patch
+) -> None:
+    change = store.change()
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, None, lambda: fail(monkeypatch, "stat", errno.EIO, lambda name: name == NAME))
+    with pytest.raises(protocol.VersionsKept, match="a gateway version may lie in "):
+        store.publish(change)
+    assert store.path.read_bytes() == dumped(store.own)
+    assert store.ours() == {protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}
+
+
+def test_a_file_that_lies_under_our_name_already_is_not_written_over(store: Store) -> None:
+    change, lies = store.change(), store.path.with_name(TEMP)
+    lies.write_bytes(b"somebody's")
+    with pytest.raises(protocol.WriteFailed, match="no file could be made beside the store: File exists"):
+        store.publish(change)
+    assert (lies.read_bytes(), store.path.read_bytes()) == (b"somebody's", change.base.data)
+
+
+def test_a_version_that_is_read_for_an_instant_can_be_held_shut_after_it(store: Store, monkeypatch: Patch) -> None:
+    """Who had opened the first version while it was live closes it while we try to hold it."""
+    real, taken = lease.hold_shut, 0
+
+    def read_for_an_instant(fd: int) -> bool:
+        nonlocal taken
+        taken += 1
+        if 2 <= taken <= 1_000:
+            raise lease.AlreadyOpen
+        return real(fd)
+
+    monkeypatch.setattr(lease, "hold_shut", read_for_an_instant)
+    before_each_exchange(monkeypatch, writes(store, first=1), writes(store, second=2))
+    after_each_exchange(monkeypatch, None, writes(store, third=3))
+    assert isinstance(store.publish(), Crossed)
+    assert taken == 1_001
+    assert store.path.read_bytes() == dumped(store.own)
+    assert os.listdir(store.path.parent) == [NAME]
