@@ -1,4 +1,4 @@
-"""A gateway on the wire, as a test wants it: it speaks protocol 4 on a loopback port of its own, with its rows from a store.
+"""A gateway on the wire, as a test wants it: protocol 4 on a loopback port of its own, its rows from a store on disk.
 
 Each method's answer can be replaced (`on`); `asked` has every request with the scope of its connection.
 """
@@ -103,10 +103,16 @@ class Peer:
             connection.close(code)
 
     def stop(self) -> None:
-        self._server.shutdown()
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+        closer = threading.Thread(target=self._server.shutdown, kwargs={"close_connections": False}, daemon=True)
+        closer.start()
+        for _ in range(100):  # one may just be coming in
+            for connection in list(self._open):
+                with suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+            closer.join(0.1)
+            if not closer.is_alive():
+                break
+        assert not closer.is_alive(), "a connection does not end"
         self._thread.join(10)
 
     # --- the answers of a gateway that is well ---

@@ -85,7 +85,10 @@ class Link:
 
     async def close(self) -> None:
         self.drop()
-        await self._socket.close()
+        try:
+            await self._socket.close()
+        finally:
+            self._socket.transport.abort()  # also where nobody has the time for a farewell
 
     async def greet(self, scope: str) -> None:
         """The handshake. Raises LinkFailed."""
