@@ -379,7 +379,8 @@ def test_a_run_is_one_that_the_gateway_lists_if_every_attempt_of_it_began_in_the
 ) -> None:
     lines = [line("session.started", data, runId=run) for run, data in starts]
     file = tmp_path / "t"
-    file.write_bytes(b"\n".join([*lines, line(), b""]))
+    compact = [json.dumps(json.loads(text), separators=(",", ":")).encode() for text in (*lines, line())]
+    file.write_bytes(b"\n".join([*compact, b""]))
     with file.open("rb") as opened:
         assert read_runs(opened.fileno(), file.stat().st_size, 0, "r-1").registered is registered
         assert read_runs(opened.fileno(), file.stat().st_size, 0, None).registered is False
