@@ -159,10 +159,14 @@ def test_a_gateway_that_hangs_up_before_it_greets_is_known_to_have_without_waiti
 # --- what is no gateway ---
 
 
-def test_where_nobody_listens_there_is_no_gateway_by_address_or_by_name() -> None:
+def test_where_nobody_listens_there_is_no_gateway_by_address_or_by_a_name_with_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert failure(Access(f"ws://127.0.0.1:{port}", TOKEN)).code == "no_gateway"
+    several = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: several)
     assert failure(Access(f"ws://localhost:{port}", TOKEN)).code == "no_gateway"
 
 

@@ -370,6 +370,54 @@ def test_stopping_while_somebody_waits_for_an_answer_lets_him_go(world: World, p
     assert [a.active for a in answers] == [None]
 
 
+# --- where it is found ---
+
+
+def found_by(world: World, config: str, **env: str) -> LinkState:
+    """How it stands with the link that is found by `config` and the environment."""
+    (world.state / "openclaw.json").write_text(config)
+    settings = world.settings(gateway="auto")
+    links = GatewayLinks(settings, world.clock, {**world.env, **env}, state_dirs(settings, world.env))
+    links.start()
+    try:
+        wait_until(lambda: state(links).code != "connecting", "the link comes up or is known not to")
+        return state(links)
+    finally:
+        links.stop()
+
+
+def test_it_is_found_by_OpenClaws_own_configuration(world: World, peer: Peer) -> None:
+    config = "{ // JSON5\n gateway: {port: %d, auth: {mode: 'token', token: '${SECRET}'}}, env: {SECRET: '%s'} }"
+    assert found_by(world, config % (peer.port, TOKEN)).code == "up"
+    assert found_by(world, config % (peer.port, "another")).code == "wrong_token"
+
+
+def test_the_environment_counts_for_OpenClaws_default_state_dir_only(world: World, peer: Peer) -> None:
+    env = {"OPENCLAW_GATEWAY_URL": peer.url, "OPENCLAW_GATEWAY_TOKEN": TOKEN}
+    nobody = '{"gateway": {"port": 1}}'
+    assert found_by(world, nobody, **env).code == "no_gateway"
+    assert peer.connections == 0
+    assert found_by(world, nobody, **env, OPENCLAW_STATE_DIR=str(world.state)).code == "up"
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ('{"gateway": {"port": 1, "auth": {"token": {"source": "exec", "id": "x"}}}}', "secret_reference"),
+        ('{"gateway": {"port": 1, "auth": {"token": "${NOT_SET_ANYWHERE}"}}}', "secret_reference"),
+        ('{"gateway": {"mode": "remote", "remote": {"url": "wss://gateway.example"}}}', "not_loopback"),
+        ('{"gateway": {"mode": "remote", "remote": {"url": "gateway"}}}', "bad_address"),
+        ("{", "config_unreadable"),
+        ("[]", "config_unreadable"),
+    ],
+)
+def test_a_configuration_that_leads_to_no_gateway_says_why(
+    world: World, config: str, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert found_by(world, config).code == code
+    assert f"({code})" in caplog.text, "once, in the log"
+
+
 # --- hearing ---
 
 
