@@ -7,16 +7,20 @@ import getpass
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from app import __version__
 
 if TYPE_CHECKING:
     from app.audit.models import Attempt
+    from app.reconcile.reconciler import Reconciler
     from app.reconcile.report import Finding, Report
     from app.reconcile.scan import Scanner
     from app.settings import Settings
 
+_LINK_PATIENCE = 2.0
 NOTHING_STUCK, SOMETHING_STUCK, COULD_NOT_TELL = 0, 1, 2
 
 
@@ -127,9 +131,9 @@ def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
 
     ask = Ask("cli", _user(), _reason(arguments), not arguments.apply, arguments.force is not None, arguments.force)
     try:
-        reconciler = build_reconciler(settings)
-        finding = _only_one(_look(settings, reconciler.scanner), arguments.id)
-        attempt = reconciler.repairer.settle(finding, ask)
+        with _linked(build_reconciler(settings)) as reconciler:
+            finding = _only_one(_look(settings, reconciler.scanner), arguments.id)
+            attempt = reconciler.repairer.settle(finding, ask)
     except NotStuck as error:
         print(f"clawmend: not settled: {error}", file=sys.stderr)
         return COULD_NOT_TELL
@@ -151,11 +155,11 @@ def _undo(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.reconcile.repair import Ask, CannotUndo, StoreUnfit
 
     try:
-        reconciler = build_reconciler(settings)
-        repair = reconciler.audit.get(arguments.id)
-        if repair is None:
-            raise _Cannot(f"no repair has the id {arguments.id}; `clawmend audit` lists them")
-        attempt = reconciler.repairer.undo(repair, Ask("cli", _user(), _reason(arguments)))
+        with _linked(build_reconciler(settings)) as reconciler:
+            repair = reconciler.audit.get(arguments.id)
+            if repair is None:
+                raise _Cannot(f"no repair has the id {arguments.id}; `clawmend audit` lists them")
+            attempt = reconciler.repairer.undo(repair, Ask("cli", _user(), _reason(arguments)))
     except (CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable, CannotStart) as error:
         raise _Cannot(str(error)) from None
     if attempt.outcome != "applied":
@@ -183,6 +187,20 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     if not found:
         print("nothing was repaired yet")
     return NOTHING_STUCK
+
+
+@contextmanager
+def _linked(reconciler: Reconciler) -> Iterator[Reconciler]:
+    """With the links to the gateways up, or known not to come up."""
+    if reconciler.links is None:
+        yield reconciler
+        return
+    reconciler.links.start()
+    try:
+        reconciler.links.wait_until_settled(_LINK_PATIENCE)
+        yield reconciler
+    finally:
+        reconciler.links.stop()
 
 
 def _look(settings: Settings, scanner: Scanner | None = None) -> Report:

@@ -72,6 +72,7 @@ def demo_settings(settings: Settings) -> Settings:
             "database_url": f"sqlite:///{folder / 'audit.db'}",
             "error_quiet_seconds": settings.stale_after_seconds,
             "compaction_quiet_seconds": settings.stale_after_seconds,
+            "gateway": "off",
         }
     )
 

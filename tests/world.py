@@ -18,6 +18,7 @@ from app.audit.models import Attempt
 from app.clock import Clock
 from app.demo import copy_shifted
 from app.domain.model import Gateway
+from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding, Report
 from app.settings import Settings
@@ -162,16 +163,17 @@ class World:
             "state_dir": (str(self.state),),
             "database_url": self.database_url,
             "watch_files": False,
+            "gateway": "off",  # no test speaks with a gateway that it has not started
             "_env_file": None,
         }
         return Settings(**{**values, **over})
 
-    def reconciler(self, clock: Clock | None = None, **over: Any) -> Reconciler:
+    def reconciler(self, clock: Clock | None = None, links: GatewayLinks | None = None, **over: Any) -> Reconciler:
         """A Clawmend that begins now: nothing watched yet. Several may stand on one world."""
         settings = self.settings(**over)
         audit = AuditLog(settings.database_url)
         audit.migrate()
-        made = Reconciler(settings, clock or self.clock, audit, self.env, lambda _: self.gateway)
+        made = Reconciler(settings, clock or self.clock, audit, self.env, lambda _: self.gateway, links=links)
         self._open.append(made)
         return made
 

@@ -50,9 +50,13 @@ def find_access(
     Raises NoAccess: `not_loopback`, `secret_reference`, `bad_address`.
     """
     address = url or _address(gateway, env)
-    parts = urlsplit(address)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise NoAccess("bad_address", f"{address[:80]} is no ws:// or wss:// address")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.hostname is None:
+        raise NoAccess("bad_address", f"{address.rpartition('@')[2][:80]} is no ws:// or wss:// address")
     if url is None and not is_loopback(parts.hostname):
         raise NoAccess(
             "not_loopback", f"its gateway is at {parts.hostname}; set CLAWMEND_GATEWAY to its address if that is meant"
@@ -60,17 +64,15 @@ def find_access(
     if token is not None:
         return Access(address, token)
     auth = _table(gateway, "auth")
-    mode = auth.get("mode")
-    if mode == "none":
+    mode, remote, is_remote = auth.get("mode"), _table(gateway, "remote"), gateway.get("mode") == "remote"
+    if mode == "none" and not is_remote:
         return Access(address)
-    remote = _table(gateway, "remote") if gateway.get("mode") == "remote" else {}
-    tokens = [env.get("OPENCLAW_GATEWAY_TOKEN"), auth.get("token"), remote.get("token")]
-    passwords = [env.get("OPENCLAW_GATEWAY_PASSWORD"), auth.get("password"), remote.get("password")]
-    found, secret = _first(tokens), _first(passwords)
-    if mode == "password" or (mode != "token" and found is None):
-        found = None
-    else:
-        secret = None
+    tokens = [env.get("OPENCLAW_GATEWAY_TOKEN"), auth.get("token")]
+    tokens.insert(0 if is_remote else 2, remote.get("token"))
+    passwords = [env.get("OPENCLAW_GATEWAY_PASSWORD"), auth.get("password")]
+    passwords.insert(1 if is_remote else 2, remote.get("password"))
+    found = None if mode == "password" else _first(tokens)
+    secret = None if mode == "token" else _first(passwords)  # without a mode the gateway takes the one that it wants
     if found is None and secret is None and any(_is_reference(v) for v in (*tokens, *passwords)):
         raise NoAccess(
             "secret_reference", "its token is a reference to a secret, which only OpenClaw resolves: set "

@@ -9,7 +9,7 @@ from typing import Any
 from app.domain.model import Liveness, Row
 from app.openclaw.gateway_frames import SessionRow, session_row
 from app.openclaw.gateway_link import Link
-from app.openclaw.parse import whole
+from app.openclaw.parse import whole, word
 from app.openclaw.paths import StoreTarget
 
 ASK_SECONDS = 1.0
@@ -92,4 +92,5 @@ def _nothing_counted(counts: object) -> bool:
 
 
 def _same_file(path: object, ours: str) -> bool:
-    return isinstance(path, str) and "\0" not in path and os.path.realpath(path) == os.path.realpath(ours)
+    path = word(path)
+    return path is not None and "\0" not in path and os.path.realpath(path) == os.path.realpath(ours)

@@ -96,7 +96,7 @@ def read_frame(data: bytes) -> Reply | Event | None:
     details = error.get("details")
     exact = word(details.get("code")) if isinstance(details, dict) else None
     code = exact or word(error.get("code")) or "ERROR"
-    return Reply(reply_to, None, code, (word(error.get("message")) or "")[:200])
+    return Reply(reply_to, None, code, word(error.get("message")) or "")
 
 
 def session_row(value: object) -> SessionRow | None:

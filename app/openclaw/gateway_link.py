@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import websockets
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 
 from app.openclaw.gateway_access import Access
 from app.openclaw.gateway_frames import LARGEST, PROTOCOL, Event, Reply, connect_params, read_frame, request
+from app.openclaw.parse import word
 
 HANDSHAKE_SECONDS = 5.0
 """The gateway itself gives up a handshake after 15 s."""
@@ -31,26 +33,29 @@ class Refused(Exception):
     """The gateway answered a request with an error; `code` is the gateway's own."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
+        super().__init__(f"{code}: {message[:200]}")
         self.code = code
 
 
 class Link:
     """Made by `open_link`. Used on one event loop."""
 
-    def __init__(self, socket: ClientConnection, hear: Callable[[Event], None]) -> None:
+    def __init__(self, socket: ClientConnection, access: Access, hear: Callable[[Event], None]) -> None:
         self._socket = socket
+        self._access = access
         self._hear = hear
         self._ids = count(1)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
-        self._challenged = asyncio.Event()
+        self._challenged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._broke = LinkFailed("closed", "it was closed here")
         self._reader = asyncio.create_task(self._read())
-        self._broke = "it was closed here"
         self.version = ""
         """OpenClaw's, from its hello."""
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
         """The reply's payload. Raises LinkFailed (`closed`, `not_answering`) and Refused."""
+        if self._reader.done():
+            raise self._broke
         request_id = str(next(self._ids))
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = waiting
@@ -61,28 +66,36 @@ class Link:
         except TimeoutError:
             raise LinkFailed("not_answering", f"no answer to {method} within {timeout:g} s") from None
         except websockets.ConnectionClosed as error:
-            raise LinkFailed("closed", _closed(error)) from None
+            raise self._closed(error) from None
         finally:
             self._waiting.pop(request_id, None)
+            waiting.cancel()
         if reply.payload is None:
-            raise Refused(reply.code, reply.message)
+            raise Refused(self._hidden(reply.code), self._hidden(reply.message))
         return reply.payload
 
     async def wait_closed(self) -> str:
         """Until the connection breaks; gives why."""
         await asyncio.wait({self._reader})
-        return self._broke
+        return self._broke.detail
+
+    def drop(self) -> None:
+        """Read no more from it: whoever waits is told at once, and `wait_closed` comes back."""
+        self._reader.cancel()
 
     async def close(self) -> None:
-        self._reader.cancel()
-        await self._socket.close()
+        self.drop()
+        try:
+            await self._socket.close()
+        finally:
+            self._socket.transport.abort()  # also where nobody has the time for a farewell
 
-    async def greet(self, access: Access, scope: str) -> None:
+    async def greet(self, scope: str) -> None:
         """The handshake. Raises LinkFailed."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await self._challenged.wait()
-            hello = await self.call("connect", connect_params(access, scope), HANDSHAKE_SECONDS)
+                await self._challenged
+            hello = await self.call("connect", connect_params(self._access, scope), HANDSHAKE_SECONDS)
         except TimeoutError:
             raise LinkFailed("not_a_gateway", "it accepts connections and says nothing") from None
         except Refused as error:
@@ -91,10 +104,12 @@ class Link:
         if hello.get("protocol") != PROTOCOL:
             raise LinkFailed("other_protocol", f"it speaks protocol {hello.get('protocol')!r:.20}, we speak {PROTOCOL}")
         granted = hello.get("auth")
-        if not isinstance(granted, dict) or scope not in (granted.get("scopes") or ()):
+        scopes = granted.get("scopes") if isinstance(granted, dict) else None
+        if not isinstance(scopes, list) or scope not in scopes:
             raise LinkFailed("missing_scope", f"it does not grant {scope}")
         server = hello.get("server")
-        self.version = str(server.get("version"))[:40] if isinstance(server, dict) else ""
+        version = word(server.get("version")) if isinstance(server, dict) else None
+        self.version = self._hidden(version or "")[:40]
 
     async def _read(self) -> None:
         try:
@@ -105,20 +120,44 @@ class Link:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(frame)
                 elif frame is not None and frame.name == "connect.challenge":
-                    self._challenged.set()
+                    if not self._challenged.done():
+                        self._challenged.set_result(None)
                 elif frame is not None:
                     self._hear(frame)
         except websockets.ConnectionClosed as error:
-            self._broke = _closed(error)
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(LinkFailed("closed", self._broke))
+            self._broke = self._closed(error)
+        finally:
+            pending: list[asyncio.Future[Any]] = [self._challenged, *self._waiting.values()]
+            for future in pending:
+                if not future.done():
+                    future.set_exception(self._broke)
+                    future.exception()  # nobody may be waiting any more
+
+    def _closed(self, error: websockets.ConnectionClosed) -> LinkFailed:
+        said = error.rcvd
+        if said is None:
+            return LinkFailed("closed", "the connection broke off")
+        code = "starting" if said.code == websockets.CloseCode.TRY_AGAIN_LATER else "closed"
+        return LinkFailed(code, f"the gateway closed the connection ({said.code} {self._hidden(said.reason)[:80]})")
+
+    def _hidden(self, text: str) -> str:
+        """`text` from the gateway without what we log in with, should it say that back to us: it may be logged."""
+        for secret in (self._access.token, self._access.password):
+            text = text.replace(secret, "…") if secret else text
+        return text
+
+
+class _Connect(connect):
+    """Follows no redirect: that would take the token to wherever the listener says."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 async def open_link(access: Access, scope: str, hear: Callable[[Event], None] = lambda _: None) -> Link:
     """Connect and shake hands; `hear` is called for each event. Raises LinkFailed."""
     try:
-        socket = await websockets.connect(
+        socket = await _Connect(
             access.url,
             open_timeout=HANDSHAKE_SECONDS,
             close_timeout=1.0,
@@ -129,19 +168,14 @@ async def open_link(access: Access, scope: str, hear: Callable[[Event], None] = 
         )
     except TimeoutError:
         raise LinkFailed("not_a_gateway", "it accepts connections and says nothing") from None
-    except ConnectionRefusedError:
-        raise LinkFailed("no_gateway", "nobody listens there") from None
     except (OSError, websockets.InvalidHandshake, websockets.InvalidURI, EOFError) as error:
+        if isinstance(error, OSError) and f"Errno {errno.ECONNREFUSED}]" in str(error):  # of a name's every address
+            raise LinkFailed("no_gateway", "nobody listens there") from None
         raise LinkFailed("not_a_gateway", f"it is no gateway: {str(error)[:120]}") from None
-    link = Link(socket, hear)
+    link = Link(socket, access, hear)
     try:
-        await link.greet(access, scope)
+        await link.greet(scope)
     except BaseException:
         await link.close()
         raise
     return link
-
-
-def _closed(error: websockets.ConnectionClosed) -> str:
-    said = error.rcvd
-    return f"the gateway closed the connection ({said.code} {said.reason[:80]})" if said else "the connection broke off"

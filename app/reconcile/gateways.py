@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +39,8 @@ _STEADY_SECONDS = 10.0
 _HEALTH_SECONDS = 10.0
 _ROUND_SECONDS = 2.0
 _MOST_A_ROUND = 50
+_HUSH_SECONDS = 30.0
+"""A gateway that did not answer is told nothing for so long."""
 _LIFECYCLE = ("start", "end", "error")
 _T = TypeVar("_T")
 _Wish = tuple[StoreTarget, Row, str]
@@ -60,6 +65,7 @@ class _Place:
     known: LinkState = field(default_factory=LinkState)
     access: Access | None = None
     link: Link | None = None
+    hushed_until: float = 0.0
 
 
 class GatewayLinks:
@@ -71,7 +77,7 @@ class GatewayLinks:
         self._env = env
         self._places = {state.path: _Place(state) for state in state_dirs}
         self._changed: Callable[[], object] = lambda: None
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._wishes: dict[tuple[str, str], _Wish] = {}
         self._wished = asyncio.Event()
@@ -81,15 +87,15 @@ class GatewayLinks:
     def start(self, changed: Callable[[], object] = lambda: None) -> None:
         """`changed` is called, on our own thread, when a session has changed or an answer is there."""
         self._changed = changed
-        self._thread = threading.Thread(target=self._run, name="gateways", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="gateways", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        if self._thread is None:
-            return
-        self._loop.call_soon_threadsafe(self._cancel)
-        self._thread.join(timeout=3.0)
-        self._thread = None
+        if self._thread is not None:
+            self._soon(self._cancel)
+            self._thread.join(timeout=3.0)
+            self._thread = None
 
     def states(self) -> dict[str, LinkState]:
         """By state dir."""
@@ -120,7 +126,7 @@ class GatewayLinks:
             return Liveness(why=(place.known.detail if place else "") or "there is no link to its gateway")
         try:
             return self._wait_for(self._ask(place, (target, row, agent_id)), ASK_SECONDS + 0.5)
-        except (LinkFailed, Refused, TimeoutError) as error:
+        except (LinkFailed, Refused, TimeoutError, CancelledError) as error:
             return Liveness(why=str(error) or "its gateway does not answer")
 
     def tell(
@@ -132,35 +138,46 @@ class GatewayLinks:
         place = self._places.get(target.state_dir)
         if place is None or place.link is None:
             return Told("not_told", (place.known.detail if place else "") or "there is no link to its gateway")
+        if self._clock.monotonic() < place.hushed_until:
+            return Told("not_told", "its gateway did not answer a moment ago")
         try:
-            return self._wait_for(self._tell(place, (target, row, agent_id), repaired, say), TELL_SECONDS)
-        except (LinkFailed, Refused, Elsewhere, TimeoutError) as error:
+            return self._wait_for(self._tell(place, (target, row, agent_id), repaired, say), TELL_SECONDS + 0.5)
+        except (LinkFailed, Refused, Elsewhere, TimeoutError, CancelledError) as error:
             return Told("not_told", str(error) or "its gateway does not answer")
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_until_complete(self._all())
+            loop.run_until_complete(self._all())
         finally:
-            self._loop.close()
+            loop.close()
 
     async def _all(self) -> None:
         jobs = [self._keep(place) for place in self._places.values()]
         self._tasks = [asyncio.create_task(job) for job in (*jobs, self._answer_wishes(), self._watch_health())]
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def _cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
 
     def _soon(self, function: Callable[[], None]) -> None:
-        if self._thread is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed: they have been stopped
+                self._loop.call_soon_threadsafe(function)
 
     def _wait_for(self, job: Coroutine[Any, Any, _T], patience: float) -> _T:
-        future = asyncio.run_coroutine_threadsafe(job, self._loop)
+        try:
+            future = asyncio.run_coroutine_threadsafe(job, self._loop)  # type: ignore[arg-type]
+        except RuntimeError:
+            job.close()
+            raise LinkFailed("closed", "the links have been stopped") from None
         try:
             return future.result(patience)
         except TimeoutError:
@@ -179,7 +196,7 @@ class GatewayLinks:
                     await link.call("sessions.subscribe", {}, TELL_SECONDS)
                     place.link = link
                     self._note(place, "up", "", link.version)
-                    self._changed()
+                    self._say()
                     why = await link.wait_closed()
                     if place.link is link:
                         self._note(place, "closed", why)
@@ -221,6 +238,10 @@ class GatewayLinks:
         elif was.code in ("up", "connecting"):
             logger.warning("no link with the gateway of %s: %s (%s)", place.state.path, detail, code)
 
+    def _say(self) -> None:
+        with suppress(RuntimeError):  # whoever listens may be gone before us
+            self._changed()
+
     def _heard(self, place: _Place, event: Event) -> None:
         """A session that begins or ends is worth a pass; what else is told of it is not."""
         if event.name != "sessions.changed":
@@ -231,7 +252,7 @@ class GatewayLinks:
                 gone = [n for n in self._answers if n[1].lower() == row.key.lower()]
                 for name in gone:
                     del self._answers[name]
-            self._changed()
+            self._say()
 
     async def _ask(self, place: _Place, wish: _Wish) -> Liveness:
         link = place.link
@@ -239,14 +260,8 @@ class GatewayLinks:
             raise LinkFailed(place.known.code, place.known.detail)
         target, row, agent_id = wish
         now = self._clock.now()
-        try:
+        async with self._patience(place, link, ASK_SECONDS):
             answer = await ask_liveness(link, target, row, agent_id, now)
-        except LinkFailed as error:
-            if error.code == "not_answering":  # nobody waits for it again until it shakes hands anew
-                place.link = None
-                self._note(place, error.code, error.detail)
-                await link.close()
-            raise
         self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
         return answer
 
@@ -255,15 +270,33 @@ class GatewayLinks:
         link, access = place.link, place.access
         if link is None or access is None:
             raise LinkFailed(place.known.code, place.known.detail)
-        await find_row(link, target, row, agent_id)
-        admin = await open_link(access, ADMIN)  # for this one call: the link that stays may only read
+        async with self._patience(place, link, TELL_SECONDS):
+            await find_row(link, target, row, agent_id)
+            admin = await open_link(access, ADMIN)  # for this one call: the link that stays may only read
+            try:
+                told = await tell(admin, target, row.key, repaired)
+                if say is not None and told.answer == "as_repaired":
+                    await inject(admin, row.key, say)
+                return told
+            finally:
+                await admin.close()
+
+    @asynccontextmanager
+    async def _patience(self, place: _Place, link: Link, seconds: float) -> AsyncIterator[None]:
+        """Who does not answer within `seconds` in all is not waited for again until it has shaken hands anew."""
         try:
-            told = await tell(admin, target, row.key, repaired)
-            if say is not None and told.answer == "as_repaired":
-                await inject(admin, row.key, say)
-            return told
-        finally:
-            await admin.close()
+            async with asyncio.timeout(seconds):
+                yield
+        except (LinkFailed, TimeoutError) as error:
+            if isinstance(error, LinkFailed) and error.code != "not_answering":
+                raise
+            detail = str(error) or f"no answer within {seconds:g} s"
+            place.hushed_until = self._clock.monotonic() + _HUSH_SECONDS
+            if place.link is link:
+                place.link = None
+                self._note(place, "not_answering", detail)
+            link.drop()
+            raise LinkFailed("not_answering", detail) from None
 
     async def _answer_wishes(self) -> None:
         """Ask what the last pass wanted to know; say so where an answer is new."""
@@ -271,8 +304,9 @@ class GatewayLinks:
             await self._wished.wait()
             self._wished.clear()
             wishes, self._wishes = self._wishes, {}
+            self._forget_stale()
             news = False
-            for name, wish in list(wishes.items())[:_MOST_A_ROUND]:
+            for name, wish in sorted(wishes.items(), key=self._answered_at)[:_MOST_A_ROUND]:
                 place = self._places.get(wish[0].state_dir)
                 if place is None or place.link is None:
                     continue
@@ -281,10 +315,22 @@ class GatewayLinks:
                     answer = await self._ask(place, wish)
                 except (LinkFailed, Refused):
                     continue
+                except Exception as error:  # noqa: BLE001  (the next question may do better)
+                    logger.warning("asking the gateway of %s failed: %r", place.state.path, error)
+                    continue
                 news = news or (answer.active, answer.idle) != (before.active, before.idle)
             if news:
-                self._changed()
+                self._say()
             await asyncio.sleep(_ROUND_SECONDS)
+
+    def _forget_stale(self) -> None:
+        """What is too old to go by is news when it is answered again."""
+        oldest = self._clock.monotonic() - FRESH_SECONDS
+        self._answers = {name: known for name, known in self._answers.items() if known[2] >= oldest}
+
+    def _answered_at(self, wish: tuple[tuple[str, str], _Wish]) -> float:
+        known = self._answers.get(wish[0])
+        return known[2] if known else -math.inf
 
     async def _watch_health(self) -> None:
         """The gateway's own word on itself."""
@@ -294,8 +340,8 @@ class GatewayLinks:
                     ready: bool | None = None
                     if place.access is not None:
                         try:
-                            answer = await client.get(f"{place.access.http}/readyz")
-                            ready = answer.status_code == httpx.codes.OK
+                            async with client.stream("GET", f"{place.access.http}/readyz") as answer:
+                                ready = answer.status_code == httpx.codes.OK
                         except (httpx.HTTPError, httpx.InvalidURL):
                             ready = None
                     place.known = replace(place.known, ready=ready)

@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.audit.log import AuditLog
+from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
@@ -153,7 +153,9 @@ class Repairer:
     def _told(self, attempt: Attempt, ask: Ask) -> Attempt:
         if self._teller is None or not ask.by_person or attempt.outcome != Outcome.APPLIED:
             return attempt
-        return self._teller.tell(attempt)
+        with suppress(AuditUnavailable):  # it is done and written down: a later pass tells, if that can be
+            return self._teller.tell(attempt)
+        return attempt
 
     def _enter(self, stack: ExitStack, target: StoreTarget, trigger: str) -> Folder:
         try:

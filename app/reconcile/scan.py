@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.clock import Clock
-from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Gateway, Policy, Row
+from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, FileIdentity, Gateway, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.config import ConfigProblem, SessionConfig, read_config
 from app.openclaw.era import EraReader
@@ -242,7 +242,8 @@ class Scanner:
         calm = self._watches.calm(target.state_dir)
         evidence = replace(evidence, watched=watched, witnessed=witnessed, calm=calm)
         finding = Finding(target, evidence, judge(evidence, self._policy, now))
-        if self._links is None or finding.verdict.code not in (Code.STUCK, Code.ENDING):
+        asked_about = FORCEABLE if ask_now else (Code.STUCK, Code.ENDING)
+        if self._links is None or finding.verdict.code not in asked_about:
             return finding
         ask = self._links.ask if ask_now else self._links.remembered
         evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))

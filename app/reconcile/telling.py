@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 from app.audit.log import AuditLog
@@ -25,6 +26,8 @@ class Teller:
         self._links = links
         self._limit = settings.store_max_bytes
         self._injects = settings.free_sending_tab == "inject"
+        self._lock = threading.Lock()
+        """A pass and a request may come to tell of one repair at the same time."""
 
     def tell_all(self) -> None:
         """Whatever was written in the last minute and is not told yet."""
@@ -39,7 +42,11 @@ class Teller:
 
     def tell(self, attempt: Attempt) -> Attempt:
         """Tell of `attempt`, if its row still stands as it was written: the call would bring back one that is gone."""
-        row = self._as_written(attempt)
+        with self._lock:
+            return self._tell(self._audit.get(attempt.id) or attempt)
+
+    def _tell(self, attempt: Attempt) -> Attempt:
+        row = self._as_written(attempt) if self._wants_telling(attempt) else None
         if row is None:
             return attempt
         say = None

@@ -11,7 +11,10 @@ import pytest
 
 from app.domain.model import Gateway
 from app.openclaw.paths import StateDir
+from app.reconcile.gateways import GatewayLinks
+from app.reconcile.scan import state_dirs
 from tests.api.conftest import Serve, on_the_machines_clock, wait_until
+from tests.peer import TOKEN, Peer
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, UNKNOWN, World
 
 
@@ -172,3 +175,84 @@ def test_asking_for_health_when_the_last_pass_is_too_old_starts_one(world: World
     assert server.reconciler.report.number == number, "nothing else starts one"
     server.bare.get("/health")
     wait_until(lambda: server.reconciler.report.number == number + 1, "the pass that was asked for")
+
+
+# --- the gateway ---
+
+
+def links(world: World, url: str, token: str = TOKEN) -> GatewayLinks:
+    settings = world.settings(gateway=url, gateway_token=token)
+    return GatewayLinks(settings, world.clock, world.env, state_dirs(settings, world.env))
+
+
+def test_a_link_that_is_off_is_no_warning(world: World, serve: Serve) -> None:
+    world.recording("success-done")
+    body = serve().bare.get("/health").json()
+    assert body["checks"]["gateway"] == {"status": "pass", "links": {"off": 1}, "ready": None}
+    assert body["status"] == "pass"
+
+
+def test_a_link_that_is_up_passes_with_the_gateways_own_word_on_itself(world: World, serve: Serve) -> None:
+    world.recording("success-done")
+    peer = Peer(world.store())
+    try:
+        server = serve(world.reconciler(links=links(world, peer.url), scan_interval_seconds=3_600))
+
+        def check() -> dict[str, object]:
+            found: dict[str, object] = server.bare.get("/health").json()["checks"]["gateway"]
+            return found
+
+        wait_until(lambda: check() == {"status": "pass", "links": {"up": 1}, "ready": 1}, "the link is up")
+        server.stop()
+        serve.running.remove(server)
+    finally:
+        peer.stop()
+
+
+@pytest.mark.parametrize("code", ["no_gateway", "wrong_token", "other_protocol", "missing_scope", "starting"])
+def test_a_link_that_does_not_come_up_is_a_warning_with_its_code_and_nothing_else(
+    world: World, serve: Serve, code: str
+) -> None:
+    world.stuck()
+    peer = Peer(world.store())
+    if code == "other_protocol":
+        peer.protocol = 5
+    if code == "missing_scope":
+        peer.grants = lambda _: []
+    if code == "starting":
+        peer.greet = lambda connection: connection.close(1013)
+    url = "ws://127.0.0.1:1" if code == "no_gateway" else peer.url
+    token = "another-token-of-ours" if code == "wrong_token" else TOKEN
+    try:
+        server = serve(world.reconciler(links=links(world, url, token), scan_interval_seconds=3_600))
+        wait_until(
+            lambda: server.bare.get("/health").json()["checks"]["gateway"]["links"] == {code: 1}, "the code is shown"
+        )
+        answer = server.bare.get("/health")
+        assert (answer.status_code, answer.json()["checks"]["gateway"]["status"]) == (200, "warn")
+        for word in (token, TOKEN, url, STUCK_KEY, STUCK_SESSION_ID, str(world.folder)):
+            assert word not in answer.text
+        server.stop()
+        serve.running.remove(server)
+    finally:
+        peer.stop()
+
+
+def test_a_session_that_ends_is_seen_at_once_and_a_message_starts_no_pass(world: World, serve: Serve) -> None:
+    world.recording("success-done")
+    peer = Peer(world.store())
+    try:
+        server = serve(world.reconciler(links=links(world, peer.url), scan_interval_seconds=3_600))
+        reconciler = server.reconciler
+        wait_until(lambda: "sessions.subscribe" in [a.method for a in peer.asked], "it listens")
+        assert reconciler.links is not None
+        wait_until(lambda: [s.code for s in reconciler.links.states().values()] == ["up"], "the link")
+        server.look()
+        number = reconciler.report.number
+        peer.say("sessions.changed", sessionKey="agent:main:main", phase="message")
+        peer.say("sessions.changed", sessionKey="agent:main:main", phase="end")
+        wait_until(lambda: reconciler.report.number > number, "a pass that nobody else asked for")
+        server.stop()
+        serve.running.remove(server)
+    finally:
+        peer.stop()

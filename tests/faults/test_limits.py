@@ -56,6 +56,7 @@ def test_a_store_of_80_mb_stands_in_memory_twice_while_it_is_read_and_not_at_all
     state = tmp_path / "openclaw"
     (state / "agents").mkdir(parents=True)
     settings = {
+        "CLAWMEND_GATEWAY": "off",
         "CLAWMEND_STATE_DIR": str(state),
         "CLAWMEND_DATABASE_URL": f"sqlite:///{tmp_path}/audit.db",
         "CLAWMEND_AUTO_REPAIR": "false",

@@ -98,6 +98,7 @@ def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     audits = ("audit", "audit") if request.param == "one-audit" else ("audit-0", "audit-1")
     settings = [
         {
+            "CLAWMEND_GATEWAY": "off",
             "CLAWMEND_STATE_DIR": str(folder / "openclaw"),
             "CLAWMEND_DATABASE_URL": f"sqlite:///{folder / audit}/audit.db",
         }

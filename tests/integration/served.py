@@ -40,7 +40,8 @@ class Served:
 def environment(home: Path, **more: str) -> dict[str, str]:
     """What a new user's shell has, and `more`."""
     home.mkdir(exist_ok=True)
-    return {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(TOP), **more}
+    own = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(TOP), "CLAWMEND_GATEWAY": "off"}
+    return {**own, **more}
 
 
 def run(*command: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:

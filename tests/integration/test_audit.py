@@ -12,7 +12,7 @@ from uuid import RFC_4122, UUID
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, inspect
+from sqlalchemy import Engine, MetaData, inspect, text
 
 from app.audit.log import AuditLog, AuditUnavailable, make_engine, new_id
 from app.audit.migrate import HEAD, migrate
@@ -53,6 +53,29 @@ def test_the_migrations_lead_up_and_down_to_nothing_and_up_again(tmp_path: Path)
     migrate(engine)
     assert schema(engine) == up
     engine.dispose()
+
+
+def test_a_database_of_the_first_version_keeps_its_rows_on_the_way_up_and_down(world: World) -> None:
+    world.stuck()
+    reconciler = world.reconciler()
+    (finding,) = run_pass(reconciler).find(STUCK_KEY)
+    reconciler.repairer.settle(finding, PERSON)
+    engine = make_engine(world.database_url)
+
+    def row() -> dict[str, Any]:
+        with engine.connect() as connection:
+            return dict(connection.execute(text("select * from repair_attempts")).mappings().one())
+
+    newest = row()
+    migrate(engine, "0001")
+    assert row() == {name: value for name, value in newest.items() if name != "told"}
+    migrate(engine)
+    assert row() == newest
+    assert newest["told"] is None
+    engine.dispose()
+    reconciler.audit.change(newest["id"], told={"at": None, "answer": "not_told", "why": None})
+    (attempt,) = reconciler.audit.page(5)[0]
+    assert attempt.told == {"at": None, "answer": "not_told", "why": None}
 
 
 def test_the_migrated_schema_is_the_one_that_the_models_say(tmp_path: Path) -> None:

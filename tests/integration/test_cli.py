@@ -18,6 +18,7 @@ import pytest
 
 from app import cli
 from app.openclaw.processes import start_ticks
+from tests.peer import TOKEN, Peer
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, tree_unchanged
 
 TOP = Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ def run(world: World) -> Run:
                 "CLAWMEND_DATABASE_URL": world.database_url,
                 "CLAWMEND_STORE_QUIET_SECONDS": "0.1",
                 "CLAWMEND_STORE_PATIENCE_SECONDS": "0.5",
+                "CLAWMEND_GATEWAY": "off",
                 **env,
             },
             capture_output=True,
@@ -298,3 +300,34 @@ def test_a_scan_that_is_long_says_on_a_terminal_which_store_it_is_at(
 
     assert (str(world.store()) in error.getvalue()) is told
     assert error.getvalue().endswith("\r\033[K") is told, "and takes the line away at its end"
+
+
+# --- beside a gateway ---
+
+
+def test_a_repair_asks_the_gateway_first_and_tells_it_afterwards_and_so_does_undo(world: World, run: Run) -> None:
+    world.stuck()
+    peer = Peer(world.store())
+    try:
+        beside = {"CLAWMEND_GATEWAY": peer.url, "CLAWMEND_GATEWAY_TOKEN": TOKEN}
+        peer.active = {STUCK_KEY}
+        refused = run("repair", STUCK_KEY, "--apply", **beside)
+        assert "the gateway says that a run of it is active" in one_line(refused)
+        assert world.row()["status"] == "running"
+        peer.active = set()
+        assert run("repair", STUCK_KEY, "--apply", **beside).returncode == 0
+        assert peer.methods().count("sessions.patch") == 1
+        (record,) = json.loads(run("audit", "--json").stdout)
+        assert record["told"]["answer"] == "as_repaired"
+        assert run("undo", record["id"], **beside).returncode == 0
+        assert peer.methods().count("sessions.patch") == 2
+    finally:
+        peer.stop()
+
+
+def test_a_gateway_that_is_not_there_does_not_keep_a_repair_from_being_done(world: World, run: Run) -> None:
+    world.stuck()
+    done = run("repair", STUCK_KEY, "--apply", CLAWMEND_GATEWAY="ws://127.0.0.1:1")
+    assert done.returncode == 0, done
+    (record,) = json.loads(run("audit", "--json").stdout)
+    assert (record["told"]["answer"], record["told"]["why"]) == ("not_told", "nobody listens there")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.domain.model import FileIdentity
 from app.openclaw import trajectory
-from app.openclaw.trajectory import open_runs, parse_ts, read_tail, trail_of
+from app.openclaw.trajectory import parse_ts, read_runs, read_tail, trail_of
 from tests.faults.nonsense import grown
 from tests.faults.nonsense.trajectory_claims import SMALL, Held, check_trajectory, time_of
 
@@ -160,7 +160,7 @@ def test_open_runs_are_those_whose_last_event_is_no_end(
     data = b"".join(json.dumps(e, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" for e in events)
     with pytest.MonkeyPatch.context() as scale:
         scale.setattr(trajectory, "_BLOCK", block)
-        runs, _ = open_runs(held.fill(data), len(data), START + since)
+        runs = read_runs(held.fill(data), len(data), START + since, None).open
     last = {run + odd: (kind, START + at) for (kind, _, run, _), at in zip(told, times, strict=True) if at >= since}
     assert dict(runs) == {run: at for run, (kind, at) in last.items() if kind != "session.ended"}
 
@@ -180,13 +180,13 @@ def test_a_time_is_read_as_the_calendar_has_it_or_not_at_all(value: object) -> N
 LONG = """
 import os
 from app.domain.model import FileIdentity
-from app.openclaw.trajectory import open_runs, read_tail, trail_of
+from app.openclaw.trajectory import read_runs, read_tail, trail_of
 data = {data}
 fd = os.memfd_create("trajectory")
 os.write(fd, data)
 trail = trail_of("t", "s", FileIdentity(1, 1, len(data), 1), read_tail(fd, len(data)))
 assert trail.problem is not None or trail.end is not None
-open_runs(fd, len(data), 0)
+read_runs(fd, len(data), 0, "r-1")
 """
 HEAD, TAIL = END.split(b'"success"')
 ENDLESS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.domain.describe import describe_evidence, describe_fields, rfc3339
-from app.domain.model import End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail, TranscriptLock
+from app.domain.model import End, Event, Evidence, FileIdentity, Gateway, Liveness, Policy, Row, Trail, TranscriptLock
 
 AT = 1_795_327_558_006
 SAID = "2026-11-22T06:05:58.006Z"
@@ -48,7 +48,15 @@ def test_a_time_is_said_in_UTC_wherever_the_machine_stands(monkeypatch: pytest.M
 def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
     end = End(AT, "error", aborted=True, timed_out=True, compaction=True, run_id="r", session_id="s", error="overflow")
     trail = Trail(
-        "p", "s", FILE, (Event("prompt.submitted", AT, "r", "s"),), end, torn=True, full=True, problem="no event"
+        "p",
+        "s",
+        FILE,
+        (Event("prompt.submitted", AT, "r", "s"),),
+        end,
+        torn=True,
+        full=True,
+        problem="no event",
+        registered=True,
     )
     row = Row(
         "agent:main:main", "s", "running", AT, ended_at=AT, updated_at=AT,
@@ -56,7 +64,8 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
     )  # fmt: skip
     evidence = Evidence(
         row, (trail,), "is a link", FILE, lock=TranscriptLock(4711, None), children=("child",),
-        gateway=Gateway("running", AT, "process 12"), watched=12.34567, calm=1.23456,
+        gateway=Gateway("running", AT, "process 12"), liveness=Liveness(False, True, AT, "hasActiveRun is false"),
+        watched=12.34567, calm=1.23456,
     )  # fmt: skip
 
     assert describe_evidence(evidence, POLICY) == {
@@ -84,6 +93,7 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
                     "run_id": "r",
                     "error": "overflow",
                 },
+                "registered": True,
                 "torn": True,
                 "full": True,
                 "problem": "no event",
@@ -94,6 +104,12 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
         "lock": {"pid": 4711, "live": None},
         "children": ["child"],
         "gateway": {"state": "running", "since": SAID, "reason": "process 12"},
+        "liveness": {
+            "active_run": False,
+            "gateway_idle": True,
+            "asked_at": SAID,
+            "reason": "hasActiveRun is false",
+        },
         "watched_seconds": 12.346,
         "calm_seconds": 1.235,
         "windows": {"success": 1.5, "error": 2.5, "compaction": 3.5},

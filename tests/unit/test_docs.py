@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,6 +201,46 @@ def test_the_cli_page_has_every_command_with_its_options_and_the_exit_codes() ->
         assert options == set(re.findall(r"--[a-z-]+", rows[name])), name
     codes = [int(row[0]) for row in table("docs/cli.md", "code")]
     assert codes == [cli.NOTHING_STUCK, cli.SOMETHING_STUCK, cli.COULD_NOT_TELL, 130]
+
+
+# --- the gateway ---
+
+
+def link_codes() -> set[str]:
+    """Every word that a link's state may be."""
+    from app.openclaw.gateway_link import _CODES
+    from app.reconcile.gateways import LinkState
+
+    found = {LinkState().code, *_CODES.values()}
+    for module in ("openclaw/gateway_access", "openclaw/gateway_link", "reconcile/gateways"):
+        for call in calls(module):
+            place = {"NoAccess": 0, "LinkFailed": 0, "_note": 1}.get(name_of(call.func))
+            if place is not None and len(call.args) > place:
+                found.update(results(call.args[place]))
+        for node in ast.walk(ast.parse(text(f"app/{module}.py"))):
+            if isinstance(node, ast.Assign) and name_of(node.targets[0]) == "code":
+                found.update(w for v in ast.walk(node.value) if isinstance(v, ast.IfExp) for w in results(v))
+    return found
+
+
+def test_the_gateway_page_has_every_word_for_a_link_and_what_to_do() -> None:
+    rows = table("docs/gateway.md", "link")
+    assert sorted(row[0] for row in rows) == sorted(link_codes())
+    assert all(row[1] and row[2] for row in rows)
+
+
+def test_the_gateway_page_has_every_answer_to_the_telling() -> None:
+    made = [c for m in ("openclaw/gateway_calls", "reconcile/gateways") for c in calls(m) if name_of(c.func) == "Told"]
+    assert {row[0] for row in table("docs/gateway.md", "told")} == {w for c in made for w in results(c.args[0])}
+
+
+def test_the_api_page_shows_health_with_every_check(world: World) -> None:
+    from app.api.health import health_checks
+    from app.reconcile.service import Service
+
+    (shown,) = re.findall(r"\$ curl -s \$B/health\n((?:    .*\n)+)", text("docs/api.md"))
+    checks = {name: set(check) for name, check in json.loads(shown)["checks"].items()}
+    assert checks == {name: set(check) for name, check in health_checks(Service(world.reconciler())).items()}
 
 
 # --- links ---

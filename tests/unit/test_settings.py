@@ -35,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "store_timeout_seconds": 10,
     "store_max_bytes": 512 * 1024 * 1024,
     "watch_files": True,
+    "gateway": "auto",
+    "gateway_token": None,
     "log_level": "info",
 }
 
@@ -71,6 +73,9 @@ WRONG = [
     ("database_url", "sqlite://"),
     ("database_url", "sqlite:///:memory:"),
     ("state_dir", os.fsdecode(b"/home/caf\xe9")),
+    ("gateway", "on"),
+    ("gateway", "http://127.0.0.1:18789"),
+    ("gateway", "127.0.0.1:18789"),
 ]
 
 
@@ -156,6 +161,27 @@ def test_a_token_of_sixteen_characters_is_taken_and_never_printed(given: Set) ->
     assert isinstance(settings.api_token, SecretStr)
     assert settings.api_token.get_secret_value() == "sixteen-letters!"
     assert "sixteen-letters!" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("word", ["auto", "off", "ws://127.0.0.1:18789", "wss://gateway.example"])
+def test_the_gateway_is_found_left_alone_or_named(given: Set, word: str) -> None:
+    given(gateway=word)
+    assert load_settings().gateway == word
+
+
+def test_one_gateways_address_does_not_go_with_several_state_dirs(given: Set) -> None:
+    given(gateway="ws://127.0.0.1:18789", state_dir="/a:/b")
+    assert "CLAWMEND_GATEWAY" in refusal()
+    given(gateway="auto")
+    assert load_settings().state_dir == ("/a", "/b")
+
+
+def test_the_gateways_token_is_never_printed(given: Set) -> None:
+    given(gateway_token="hunter2")
+    settings = load_settings()
+    assert settings.gateway_token is not None
+    assert settings.gateway_token.get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r} {settings}"
 
 
 def test_a_database_url_that_is_none_is_refused_without_its_password(given: Set) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.model import Event, Trail
 from app.openclaw.folder import identity_of
-from app.openclaw.trajectory import Tail, parse_ts, read_tail, trail_of
+from app.openclaw.trajectory import Tail, parse_ts, read_runs, read_tail, trail_of
 from tests.world import RECORDINGS, STUCK_ENDED_AT, STUCK_KEY, STUCK_SESSION_ID
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -351,3 +351,52 @@ def test_trace_truncated_as_the_last_line_means_that_lines_were_dropped(file: Pa
 
     file.write_bytes(line("trace.truncated", {"droppedEvents": 3}) + STARTED + END)
     assert (trail(file).full, trail(file).end is not None) == (False, True)
+
+
+# --- which run it was ---
+
+WEBCHAT = {"trigger": "user", "messageProvider": "webchat"}
+
+
+@pytest.mark.parametrize(
+    ("starts", "registered"),
+    [
+        ([("r-1", WEBCHAT)], True),
+        ([("r-1", WEBCHAT), ("r-1", WEBCHAT)], True),
+        ([("r-1", WEBCHAT), ("r-1", {"trigger": "cron", "messageProvider": "webchat"})], False),
+        ([("r-1", {"trigger": "user", "messageProvider": "telegram"})], False),
+        ([("r-1", {"trigger": "user"})], False),
+        ([("r-1", {})], False),
+        ([("r-1", [WEBCHAT])], False),
+        ([("another", WEBCHAT)], False),
+        ([(..., WEBCHAT)], False),
+        ([], False),
+        ([("another", {"trigger": "cron"}), ("r-1", WEBCHAT)], True),
+    ],
+)
+def test_a_run_is_one_that_the_gateway_lists_if_every_attempt_of_it_began_in_the_chat(
+    tmp_path: Path, starts: list[tuple[Any, Any]], registered: bool
+) -> None:
+    lines = [line("session.started", data, runId=run) for run, data in starts]
+    file = tmp_path / "t"
+    compact = [json.dumps(json.loads(text), separators=(",", ":")).encode() for text in (*lines, line())]
+    file.write_bytes(b"\n".join([*compact, b""]))
+    with file.open("rb") as opened:
+        assert read_runs(opened.fileno(), file.stat().st_size, 0, "r-1").registered is registered
+        assert read_runs(opened.fileno(), file.stat().st_size, 0, None).registered is False
+        assert read_runs(opened.fileno(), file.stat().st_size, 0, "").registered is False
+
+
+def test_the_recorded_bug_is_of_a_run_that_the_gateway_lists() -> None:
+    folder = RECORDINGS / "provider-error-stuck" / "agents" / "main" / "sessions"
+    file = folder / f"{STUCK_SESSION_ID}.trajectory.jsonl"
+    with file.open("rb") as opened:
+        trail = trail_of(
+            "t",
+            STUCK_SESSION_ID,
+            identity_of(os.fstat(opened.fileno())),
+            read_tail(opened.fileno(), file.stat().st_size),
+        )
+        assert trail.end is not None
+        runs = read_runs(opened.fileno(), file.stat().st_size, trail.end.ts - 3_600_000, trail.end.run_id)
+    assert runs.registered

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.domain.model import End, FileIdentity, Trail
 from app.openclaw import trajectory
-from app.openclaw.trajectory import Tail, open_runs, read_tail, trail_of
+from app.openclaw.trajectory import Tail, read_runs, read_tail, trail_of
 from tests.faults.nonsense.json_parse import DEEP, Parsed, depth, parse
 
 TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?Z")
@@ -159,8 +159,10 @@ def check_end(end: End, event: dict[str, Any]) -> None:
 
 def check_open_runs(data: bytes, fd: int) -> None:
     """Whatever stands there, it comes back, has read no more than there is, and names runs that are in the file."""
-    runs, spent = open_runs(fd, len(data), 0)
+    found = read_runs(fd, len(data), 0, "r-1")
+    runs, spent = found.open, found.bytes_read
     assert spent <= len(data)
+    assert not found.registered or b"webchat" in data or b"\\u" in data
     assert list(runs) == sorted(dict(runs).items())
     named = {_text(token) for token in RUN_ID.findall(data)}
     for run, ts in runs:
