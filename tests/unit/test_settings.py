@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "watch_files": True,
     "gateway": "auto",
     "gateway_token": None,
+    "free_sending_tab": "off",
     "log_level": "info",
 }
 
