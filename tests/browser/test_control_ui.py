@@ -100,11 +100,11 @@ def test_live_and_the_red_stop_stand_until_it_is_settled_and_go_within_a_second_
     seen.sessions.evaluate(WATCH, ".session-status-badge--live")
     seen.chat.evaluate(WATCH, STOP)
     ended = end_of(seen.gateway, KEY)
-    seen.sessions.screenshot(path=SHOTS / "sessions-before.png")
+    seen.sessions.locator("table").first.screenshot(path=SHOTS / "sessions-before.png")
     seen.chat.screenshot(path=SHOTS / "chat-before.png")
     expect(badge(seen.sessions, KEY, "failed")).to_be_visible(timeout=PATIENCE_MS)
     expect(seen.chat.locator(STOP)).to_have_count(0, timeout=PATIENCE_MS)
-    seen.sessions.screenshot(path=SHOTS / "sessions-after.png")
+    seen.sessions.locator("table").first.screenshot(path=SHOTS / "sessions-after.png")
     seen.chat.screenshot(path=SHOTS / "chat-after.png")
     (attempt,) = seen.service.get("/repairs")["items"]
     decided = seconds(attempt["decided_at"])
