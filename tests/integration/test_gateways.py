@@ -203,7 +203,7 @@ def test_the_two_questions_of_one_asking_share_one_second(
     assert state(links).code == "not_answering", "it is not asked the same way again and again"
 
 
-@pytest.mark.parametrize("kind", ["silent", "upgrade", "refused"])
+@pytest.mark.parametrize("kind", ["silent", "upgrade", "refused", "linked"])
 def test_a_pass_beside_a_gateway_that_never_answers_waits_for_nobody(
     world: World, peer: Peer, link: Link, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -213,8 +213,9 @@ def test_a_pass_beside_a_gateway_that_never_answers_waits_for_nobody(
     with listening() as port:
         if kind == "upgrade":
             peer.greet = lambda _: None
-        links = link({"silent": f"ws://127.0.0.1:{port}", "upgrade": peer.url, "refused": "ws://127.0.0.1:1"}[kind],
-                     settle=False)  # fmt: skip
+        peer.on["sessions.list"] = silent
+        urls = {"silent": f"ws://127.0.0.1:{port}", "refused": "ws://127.0.0.1:1"}
+        links = link(urls.get(kind, peer.url), settle=kind == "linked")
         reconciler = world.reconciler(links=links)
         began = world.clock.monotonic()
         for _ in range(5):
@@ -268,6 +269,7 @@ def test_an_answer_about_another_turn_of_the_row_is_not_remembered_for_this_one(
     target, row, agent = the_row(world)
     links.remembered(target, row, agent)
     wait_until(lambda: links.remembered(target, row, agent).active is False, "the answer")
+    links.stop()  # so that nothing is answered anew
     world.edit_row(startedAt=(row.started_at or 0) + 1)
     assert links.remembered(target, the_row(world)[1], agent).active is None
 
@@ -295,7 +297,17 @@ def test_when_more_is_wished_for_than_a_round_answers_all_have_their_turn(
     links = link(peer)
     target, row, agent = the_row(world)
     wishes = [Row(k, f"id-{n}", "running", row.started_at) for n, k in enumerate(keys)]
-    wait_until(lambda: [links.remembered(target, w, agent).active for w in wishes] == [False] * 7, "an answer for each")
+
+    def wish() -> None:
+        for row_of_one in wishes:
+            links.remembered(target, row_of_one, agent)
+
+    def all_answered() -> bool:
+        assert links._loop is not None
+        links._loop.call_soon_threadsafe(wish)  # all of them at once, as far as the loop can tell
+        return len(links._answers) == len(wishes)
+
+    wait_until(all_answered, "an answer for each")
 
 
 # --- coming and going ---

@@ -57,7 +57,9 @@ def test_what_is_no_object_is_no_frame(data: bytes) -> None:
 def test_an_event_that_nobody_waits_for_is_not_even_parsed() -> None:
     """A chat event may have 25 MiB; only its name is read."""
     assert read_frame(b'{"type":"event","event":"chat" and no JSON behind it') is None
-    assert read_frame(b'{"type":"event","event":"sessions.changed" and no JSON behind it') is None
+    twice = b'{"type":"event","event":"%b","event":"sessions.changed","payload":{}}'
+    assert read_frame(twice % b"chat") is None
+    assert read_frame(twice % b"shutdown") == Event("sessions.changed", {})
 
 
 def test_half_an_emoji_in_a_frame_does_not_cost_the_frame() -> None:
