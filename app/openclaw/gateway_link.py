@@ -42,7 +42,7 @@ class Link:
 
     def __init__(self, socket: ClientConnection, access: Access, hear: Callable[[Event], None]) -> None:
         self._socket = socket
-        self._access = access
+        self.access = access
         self._hear = hear
         self._ids = count(1)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
@@ -95,7 +95,7 @@ class Link:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await self._challenged
-            hello = await self.call("connect", connect_params(self._access, scope), HANDSHAKE_SECONDS)
+            hello = await self.call("connect", connect_params(self.access, scope), HANDSHAKE_SECONDS)
         except TimeoutError:
             raise LinkFailed("not_a_gateway", "it accepts connections and says nothing") from None
         except Refused as error:
@@ -142,7 +142,7 @@ class Link:
 
     def _hidden(self, text: str) -> str:
         """`text` from the gateway without what we log in with, should it say that back to us: it may be logged."""
-        for secret in (self._access.token, self._access.password):
+        for secret in (self.access.token, self.access.password):
             text = text.replace(secret, "…") if secret else text
         return text
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
@@ -25,8 +22,9 @@ from app.domain.model import Liveness, Row
 from app.openclaw.config import ConfigProblem, read_gateway_config
 from app.openclaw.gateway_access import Access, NoAccess, find_access
 from app.openclaw.gateway_calls import ASK_SECONDS, TELL_SECONDS, Elsewhere, Told, ask_liveness, find_row, inject, tell
-from app.openclaw.gateway_frames import ADMIN, READ, Event, session_row
-from app.openclaw.gateway_link import Link, LinkFailed, Refused, open_link
+from app.openclaw.gateway_frames import ADMIN, Event, session_row
+from app.openclaw.gateway_link import LinkFailed, Refused, open_link
+from app.openclaw.gateway_place import GatewayPlace, LinkState
 from app.openclaw.paths import StateDir, StoreTarget, default_state_dir
 from app.settings import Settings
 
@@ -34,38 +32,12 @@ logger = logging.getLogger("clawmend")
 
 FRESH_SECONDS = 15.0
 """For so long an answer is gone by in a pass; a repair always asks anew."""
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
-_STEADY_SECONDS = 10.0
 _HEALTH_SECONDS = 10.0
 _ROUND_SECONDS = 2.0
 _MOST_A_ROUND = 50
-_HUSH_SECONDS = 30.0
-"""A gateway that did not answer is told nothing for so long."""
 _LIFECYCLE = ("start", "end", "error")
 _T = TypeVar("_T")
 _Wish = tuple[StoreTarget, Row, str]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkState:
-    """How it stands with one gateway; `code` is one of docs/gateway.md."""
-
-    code: str = "connecting"
-    detail: str = ""
-    version: str = ""
-    ready: bool | None = None
-    """What its own /readyz says; None: it does not answer."""
-
-
-@dataclass(slots=True)
-class _Place:
-    """One state dir and its gateway."""
-
-    state: StateDir
-    known: LinkState = field(default_factory=LinkState)
-    access: Access | None = None
-    link: Link | None = None
-    hushed_until: float = 0.0
 
 
 class GatewayLinks:
@@ -75,7 +47,7 @@ class GatewayLinks:
         self._settings = settings
         self._clock = clock
         self._env = env
-        self._places = {state.path: _Place(state) for state in state_dirs}
+        self._places = {state.path: GatewayPlace(state, self._access, clock) for state in state_dirs}
         self._changed: Callable[[], object] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -138,7 +110,7 @@ class GatewayLinks:
         place = self._places.get(target.state_dir)
         if place is None or place.link is None:
             return Told("not_told", (place.known.detail if place else "") or "there is no link to its gateway")
-        if self._clock.monotonic() < place.hushed_until:
+        if place.hushed:
             return Told("not_told", "its gateway did not answer a moment ago")
         try:
             return self._wait_for(self._tell(place, (target, row, agent_id), repaired, say), TELL_SECONDS + 0.5)
@@ -155,7 +127,7 @@ class GatewayLinks:
             loop.close()
 
     async def _all(self) -> None:
-        jobs = [self._keep(place) for place in self._places.values()]
+        jobs = [place.keep(self._heard, self._say) for place in self._places.values()]
         self._tasks = [asyncio.create_task(job) for job in (*jobs, self._answer_wishes(), self._watch_health())]
         await asyncio.gather(*self._tasks, return_exceptions=True)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -184,36 +156,6 @@ class GatewayLinks:
             future.cancel()
             raise
 
-    async def _keep(self, place: _Place) -> None:
-        """Connect, and connect again whenever it breaks, ever later."""
-        delay = _FIRST_DELAY
-        while True:
-            began = self._clock.monotonic()
-            try:
-                place.access = await asyncio.to_thread(self._access, place.state)
-                link = await open_link(place.access, READ, partial(self._heard, place))
-                try:
-                    await link.call("sessions.subscribe", {}, TELL_SECONDS)
-                    place.link = link
-                    self._note(place, "up", "", link.version)
-                    self._say()
-                    why = await link.wait_closed()
-                    if place.link is link:
-                        self._note(place, "closed", why)
-                finally:
-                    place.link = None
-                    await link.close()
-            except (LinkFailed, NoAccess) as error:
-                self._note(place, error.code, error.detail)
-            except Refused as error:
-                self._note(place, "refused", str(error))
-            except Exception as error:  # noqa: BLE001  (/health shows it, and the next try may do better)
-                self._note(place, "broken", repr(error))
-            if self._clock.monotonic() - began > _STEADY_SECONDS:
-                delay = _FIRST_DELAY
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
-            delay = min(delay * 2, _LONGEST_DELAY)
-
     def _access(self, state: StateDir) -> Access:
         word, own = self._settings.gateway, self._settings.gateway_token
         is_default = state.path == default_state_dir(self._env)
@@ -228,21 +170,11 @@ class GatewayLinks:
             token=own.get_secret_value() if own else None,
         )
 
-    def _note(self, place: _Place, code: str, detail: str, version: str = "") -> None:
-        was = place.known
-        place.known = replace(was, code=code, detail=detail, version=version or was.version)
-        if was.code == code:
-            return
-        if code == "up":
-            logger.info("linked with the gateway of %s (OpenClaw %s)", place.state.path, version)
-        elif was.code in ("up", "connecting"):
-            logger.warning("no link with the gateway of %s: %s (%s)", place.state.path, detail, code)
-
     def _say(self) -> None:
         with suppress(RuntimeError):  # whoever listens may be gone before us
             self._changed()
 
-    def _heard(self, place: _Place, event: Event) -> None:
+    def _heard(self, event: Event) -> None:
         """A session that begins or ends is worth a pass; what else is told of it is not."""
         if event.name != "sessions.changed":
             return
@@ -254,25 +186,21 @@ class GatewayLinks:
                     del self._answers[name]
             self._say()
 
-    async def _ask(self, place: _Place, wish: _Wish) -> Liveness:
-        link = place.link
-        if link is None:
-            raise LinkFailed(place.known.code, place.known.detail)
+    async def _ask(self, place: GatewayPlace, wish: _Wish) -> Liveness:
+        link = place.linked()
         target, row, agent_id = wish
         now = self._clock.now()
-        async with self._patience(place, link, ASK_SECONDS):
+        async with place.patience(link, ASK_SECONDS):
             answer = await ask_liveness(link, target, row, agent_id, now)
         self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
         return answer
 
-    async def _tell(self, place: _Place, whom: _Wish, repaired: dict[str, Any], say: str | None) -> Told:
+    async def _tell(self, place: GatewayPlace, whom: _Wish, repaired: dict[str, Any], say: str | None) -> Told:
         target, row, agent_id = whom
-        link, access = place.link, place.access
-        if link is None or access is None:
-            raise LinkFailed(place.known.code, place.known.detail)
-        async with self._patience(place, link, TELL_SECONDS):
+        link = place.linked()
+        async with place.patience(link, TELL_SECONDS):
             await find_row(link, target, row, agent_id)
-            admin = await open_link(access, ADMIN)  # for this one call: the link that stays may only read
+            admin = await open_link(link.access, ADMIN)  # for this one call: the link that stays may only read
             try:
                 told = await tell(admin, target, row.key, repaired)
                 if say is not None and told.answer == "as_repaired":
@@ -280,23 +208,6 @@ class GatewayLinks:
                 return told
             finally:
                 await admin.close()
-
-    @asynccontextmanager
-    async def _patience(self, place: _Place, link: Link, seconds: float) -> AsyncIterator[None]:
-        """Who does not answer within `seconds` in all is not waited for again until it has shaken hands anew."""
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except (LinkFailed, TimeoutError) as error:
-            if isinstance(error, LinkFailed) and error.code != "not_answering":
-                raise
-            detail = str(error) or f"no answer within {seconds:g} s"
-            place.hushed_until = self._clock.monotonic() + _HUSH_SECONDS
-            if place.link is link:
-                place.link = None
-                self._note(place, "not_answering", detail)
-            link.drop()
-            raise LinkFailed("not_answering", detail) from None
 
     async def _answer_wishes(self) -> None:
         """Ask what the last pass wanted to know; say so where an answer is new."""
@@ -316,7 +227,7 @@ class GatewayLinks:
                 except (LinkFailed, Refused):
                     continue
                 except Exception as error:  # noqa: BLE001  (the next question may do better)
-                    logger.warning("asking the gateway of %s failed: %r", place.state.path, error)
+                    logger.warning("asking the gateway of %s failed: %r", wish[0].state_dir, error)
                     continue
                 news = news or (answer.active, answer.idle) != (before.active, before.idle)
             if news:
@@ -333,17 +244,9 @@ class GatewayLinks:
         return known[2] if known else -math.inf
 
     async def _watch_health(self) -> None:
-        """The gateway's own word on itself."""
         async with httpx.AsyncClient(timeout=2.0, trust_env=False, follow_redirects=False) as client:
             while True:
                 for place in self._places.values():
-                    ready: bool | None = None
-                    if place.access is not None:
-                        try:
-                            async with client.stream("GET", f"{place.access.http}/readyz") as answer:
-                                ready = answer.status_code == httpx.codes.OK
-                        except (httpx.HTTPError, httpx.InvalidURL):
-                            ready = None
-                    place.known = replace(place.known, ready=ready)
+                    await place.ask_health(client)
                 found = all(place.access is not None for place in self._places.values())
                 await asyncio.sleep(_HEALTH_SECONDS if found else 1.0)

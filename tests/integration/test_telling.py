@@ -12,6 +12,7 @@ import pytest
 
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
+from app.openclaw import gateway_place
 from app.reconcile import gateways
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
@@ -36,8 +37,8 @@ def peer(world: World) -> Iterator[Peer]:
 def beside(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reconciler]]:
     """Makes a reconciler with links to a peer that are up; two passes of it settle what is stuck."""
     made: list[GatewayLinks] = []
-    monkeypatch.setattr(gateways, "_FIRST_DELAY", 0.02)
-    monkeypatch.setattr(gateways, "_LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(gateway_place, "_FIRST_DELAY", 0.02)
+    monkeypatch.setattr(gateway_place, "_LONGEST_DELAY", 0.05)
 
     def make(peer: Peer, **over: Any) -> Reconciler:
         settings = world.settings(gateway=peer.url, gateway_token=TOKEN)

@@ -30,7 +30,9 @@ class Client:
         self._news = threading.Condition()
         self._open = ExitStack()
         self._socket = self._open.enter_context(
-            connect(f"ws://127.0.0.1:{gateway.port}", max_size=64 << 20, compression=None, proxy=None)
+            connect(
+                f"ws://127.0.0.1:{gateway.port}", max_size=64 << 20, compression=None, proxy=None, ping_interval=None
+            )
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

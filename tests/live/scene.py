@@ -24,7 +24,7 @@ CODES = (400, 401, 403, 404)
 WINDOW = 30.0
 STALE = "agent:main:stale"
 """Its row of mid-turn is written back over its end, as a writer that had loaded the store before would."""
-_POLL = 0.5
+_POLL = 0.25
 _PATIENCE = 420.0
 
 
@@ -116,7 +116,7 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         person = Client(gateway)
         person.call("sessions.subscribe", {})
         for key, words in {**who.healthy, **who.refused}.items():
-            person.send(key, words)
+            _begin(scene, person, key, words)
         _cron(person, "agent:main:cronned", "SLOW 50")
         person.send("agent:main:queued", "hello again")
         person.send("agent:beta:queued", "hello again")
@@ -160,11 +160,17 @@ def clawmend(gateway: Gateway, folder: Path, **settings: str) -> AbstractContext
     return served(sys.executable, "-m", "app.cli", "serve", env=env, cwd=folder)
 
 
+def _begin(scene: Scene, person: Client, key: str, words: str) -> None:
+    """One turn behind the other: fifty that begin in one instant stop the gateway's event loop for half a minute."""
+    person.send(key, words)
+    _look_until(scene, person, lambda: _now(scene, key).get("status") is not None)
+
+
 def _cron(person: Client, key: str, message: str) -> None:
     """A cron run into a session that people also use."""
     job = {
         "name": "a cron run",
-        "schedule": {"kind": "at", "at": "2099-01-01T00:00:00.000Z"},
+        "schedule": {"kind": "every", "everyMs": 86_400_000},
         "sessionTarget": f"session:{key}",
         "wakeMode": "now",
         "payload": {"kind": "agentTurn", "message": message},
