@@ -13,6 +13,9 @@ from app.openclaw.parse import whole, word
 from app.openclaw.paths import StoreTarget
 
 ASK_SECONDS = 1.0
+"""For an answer that somebody waits for; a gateway that prepares a turn may be silent for longer."""
+BACKGROUND_SECONDS = 10.0
+"""For one that nobody waits for."""
 TELL_SECONDS = 5.0
 _MOST_OF_ONE_ID = 20
 
@@ -39,7 +42,7 @@ async def find_row(link: Link, target: StoreTarget, row: Row, agent_id: str) -> 
         "includeGlobal": True,
         "includeUnknown": True,
     }
-    listed = await link.call("sessions.list", asked, ASK_SECONDS)
+    listed = await link.call("sessions.list", asked, BACKGROUND_SECONDS)
     sessions = listed.get("sessions")
     rows = [r for r in map(session_row, sessions if isinstance(sessions, list) else []) if r is not None]
     found = next((r for r in rows if r.key.lower() == row.key.lower() and r.session_id == row.session_id), None)
@@ -62,7 +65,7 @@ async def ask_liveness(link: Link, target: StoreTarget, row: Row, agent_id: str,
         return Liveness(why="the gateway does not say whether a run of it is active")
     if found.started_at != row.started_at:
         return Liveness(why="the gateway knows of another turn in this session")
-    preflight = await link.call("gateway.restart.preflight", {}, ASK_SECONDS)
+    preflight = await link.call("gateway.restart.preflight", {}, BACKGROUND_SECONDS)
     idle = _nothing_counted(preflight.get("counts"))
     return Liveness(False, idle, now, "hasActiveRun is false" + (", and nothing at all runs there" if idle else ""))
 

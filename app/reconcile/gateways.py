@@ -21,7 +21,17 @@ from app.clock import Clock
 from app.domain.model import Liveness, Row
 from app.openclaw.config import ConfigProblem, read_gateway_config
 from app.openclaw.gateway_access import Access, NoAccess, find_access
-from app.openclaw.gateway_calls import ASK_SECONDS, TELL_SECONDS, Elsewhere, Told, ask_liveness, find_row, inject, tell
+from app.openclaw.gateway_calls import (
+    ASK_SECONDS,
+    BACKGROUND_SECONDS,
+    TELL_SECONDS,
+    Elsewhere,
+    Told,
+    ask_liveness,
+    find_row,
+    inject,
+    tell,
+)
 from app.openclaw.gateway_frames import ADMIN, Event, session_row
 from app.openclaw.gateway_link import LinkFailed, Refused, open_link
 from app.openclaw.gateway_place import GatewayPlace, LinkState
@@ -97,7 +107,7 @@ class GatewayLinks:
         if place is None or place.link is None:
             return Liveness(why=(place.known.detail if place else "") or "there is no link to its gateway")
         try:
-            return self._wait_for(self._ask(place, (target, row, agent_id)), ASK_SECONDS + 0.5)
+            return self._wait_for(self._ask(place, (target, row, agent_id), ASK_SECONDS), ASK_SECONDS + 0.5)
         except (LinkFailed, Refused, TimeoutError, CancelledError) as error:
             return Liveness(why=str(error) or "its gateway does not answer")
 
@@ -186,11 +196,11 @@ class GatewayLinks:
                     del self._answers[name]
             self._say()
 
-    async def _ask(self, place: GatewayPlace, wish: _Wish) -> Liveness:
+    async def _ask(self, place: GatewayPlace, wish: _Wish, seconds: float) -> Liveness:
         link = place.linked()
         target, row, agent_id = wish
         now = self._clock.now()
-        async with place.patience(link, ASK_SECONDS):
+        async with place.patience(link, seconds):
             answer = await ask_liveness(link, target, row, agent_id, now)
         self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
         return answer
@@ -223,7 +233,7 @@ class GatewayLinks:
                     continue
                 _, before, _ = self._answers.get(name, (None, Liveness(), 0.0))
                 try:
-                    answer = await self._ask(place, wish)
+                    answer = await self._ask(place, wish, BACKGROUND_SECONDS)
                 except (LinkFailed, Refused):
                     continue
                 except Exception as error:  # noqa: BLE001  (the next question may do better)
