@@ -40,11 +40,17 @@ from app.settings import Settings
 
 logger = logging.getLogger("clawmend")
 
-FRESH_SECONDS = 15.0
-"""For so long an answer is gone by in a pass; a repair always asks anew."""
+FRESH_SECONDS = 60.0
+"""For so long an answer is gone by in a pass; a repair asks anew."""
+JUST_NOW_SECONDS = 2.0
+"""For so long it is gone by in a repair, which judges twice."""
 _HEALTH_SECONDS = 10.0
-_ROUND_SECONDS = 2.0
+_ROUND_SECONDS, _LONGEST_ROUND = 2.0, 30.0
 _MOST_A_ROUND = 50
+_BUSY_SECONDS = 0.5
+"""While a gateway prepares turns one question can cost it two seconds: a round that has cost so much is over."""
+_SHARE = 20
+"""And what it has cost is at most this part of the time."""
 _LIFECYCLE = ("start", "end", "error")
 _T = TypeVar("_T")
 _Wish = tuple[StoreTarget, Row, str]
@@ -94,15 +100,24 @@ class GatewayLinks:
         name = (target.path, row.key)
         self._wishes[name] = (target, row, agent_id)
         self._soon(self._wished.set)
-        about, answer, at = self._answers.get(name, (None, Liveness(), 0.0))
-        same = about is not None and (about.session_id, about.started_at) == (row.session_id, row.started_at)
-        if same and self._clock.monotonic() - at <= FRESH_SECONDS:
-            return answer
+        recent = self._recent(target, row, FRESH_SECONDS)
+        if recent is not None:
+            return recent
         place = self._places.get(target.state_dir)
         return Liveness(why=place.known.detail or "not asked yet") if place else Liveness()
 
+    def _recent(self, target: StoreTarget, row: Row, seconds: float) -> Liveness | None:
+        """The answer about this very turn, if it is no older."""
+        known = self._answers.get((target.path, row.key))
+        if known is None or (known[0].session_id, known[0].started_at) != (row.session_id, row.started_at):
+            return None
+        return known[1] if self._clock.monotonic() - known[2] <= seconds else None
+
     def ask(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
-        """Ask now. Waits ASK_SECONDS at most."""
+        """Ask now, unless it was answered just now. Waits ASK_SECONDS at most."""
+        recent = self._recent(target, row, JUST_NOW_SECONDS)
+        if recent is not None:
+            return recent
         place = self._places.get(target.state_dir)
         if place is None or place.link is None:
             return Liveness(why=(place.known.detail if place else "") or "there is no link to its gateway")
@@ -226,9 +241,11 @@ class GatewayLinks:
             self._wished.clear()
             wishes, self._wishes = self._wishes, {}
             self._forget_stale()
-            news = False
+            news, began = False, self._clock.monotonic()
             for name, wish in sorted(wishes.items(), key=self._answered_at)[:_MOST_A_ROUND]:
                 place = self._places.get(wish[0].state_dir)
+                if self._clock.monotonic() - began > _BUSY_SECONDS:
+                    break
                 if place is None or place.link is None:
                     continue
                 _, before, _ = self._answers.get(name, (None, Liveness(), 0.0))
@@ -242,7 +259,8 @@ class GatewayLinks:
                 news = news or (answer.active, answer.idle) != (before.active, before.idle)
             if news:
                 self._say()
-            await asyncio.sleep(_ROUND_SECONDS)
+            spent = self._clock.monotonic() - began
+            await asyncio.sleep(min(_LONGEST_ROUND, max(_ROUND_SECONDS, _SHARE * spent)))
 
     def _forget_stale(self) -> None:
         """What is too old to go by is news when it is answered again."""

@@ -24,7 +24,7 @@ CODES = (400, 401, 403, 404)
 WINDOW = 30.0
 STALE = "agent:main:stale"
 """Its row of mid-turn is written back over its end, as a writer that had loaded the store before would."""
-_POLL = 0.25
+_POLL = 1.0
 _PATIENCE = 420.0
 
 
@@ -115,7 +115,8 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         service = stack.enter_context(clawmend(gateway, folder))
         person = Client(gateway)
         person.call("sessions.subscribe", {})
-        for key, words in {**who.healthy, **who.refused}.items():
+        by_agent = sorted({**who.healthy, **who.refused}.items(), key=lambda each: each[0].split(":")[1])
+        for key, words in by_agent:  # to go from one agent to the other costs the gateway seconds
             _begin(scene, person, key, words)
         _cron(person, "agent:main:cronned", "SLOW 50")
         person.send("agent:main:queued", "hello again")
@@ -161,9 +162,14 @@ def clawmend(gateway: Gateway, folder: Path, **settings: str) -> AbstractContext
 
 
 def _begin(scene: Scene, person: Client, key: str, words: str) -> None:
-    """One turn behind the other: fifty that begin in one instant stop the gateway's event loop for half a minute."""
+    """One turn behind the other: fifty that begin in one instant stop the gateway's event loop for half a minute, and a
+    list that is asked for while one is prepared costs two seconds.
+    """
     person.send(key, words)
-    _look_until(scene, person, lambda: _now(scene, key).get("status") is not None)
+    until = time.monotonic() + _PATIENCE
+    while not any(what.get("phase") == "start" for _, what in person.changes(key)):
+        assert time.monotonic() < until, f"{key} did not begin"
+        time.sleep(0.02)
 
 
 def _cron(person: Client, key: str, message: str) -> None:
