@@ -76,7 +76,7 @@ class Published:
     """Ours is live. `mode` is `exchange`, or `rename` for the weaker way."""
 
     mode: str
-    identity: FileIdentity | None = None
+    identity: FileIdentity | None
     """The store as we left it; None when the gateway has written since."""
 
 
@@ -185,13 +185,11 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
     read ours. Raises VersionsKept, and WriteFailed where nothing is lost, but there is to be no later try.
     """
-    past = temp
     with ExitStack() as stack:
         shut = [ours]
         try:
             certain, second_names = _put_back(folder, name, temp, shut, stack)
-            if certain:
-                past = _named_as_past(folder, temp, shut)
+            past = _named_as_past(folder, temp, shut)
             _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
             if _is_a_file(folder, name):
                 newest = folder.read(name, _ANY_SIZE)[0]

@@ -207,7 +207,9 @@ def without_exchange(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_leases(patch: pytest.MonkeyPatch) -> None:
+    """As where Python was built for a system that has none."""
     patch.setattr(lease, "_SET_LEASE", None)
+    patch.delattr(fcntl, "F_SETLEASE")
 
 
 def leases_refused(patch: pytest.MonkeyPatch) -> None:
