@@ -151,6 +151,16 @@ def test_only_the_displaced_version_itself_tells_that_ours_was_live(repaired: Re
     )
 
 
+def test_an_attempt_that_was_killed_before_it_knew_what_to_write_has_written_nothing(repaired: Repaired) -> None:
+    live(repaired, repaired.before)
+    repaired.was(new_sha256=None)
+    now = repaired.left_open()
+    assert (now.outcome, now.outcome_reason) == (
+        "refused",
+        "found open at start; the disk shows that nothing was written (as_before)",
+    )
+
+
 def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
