@@ -271,8 +271,7 @@ def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
 def _named_as_past(folder: Folder, temp: str, shut: list[int]) -> str:
     """Give what has been taken back a name that tells so, whatever it says from now on; what its name is then."""
     try:
-        lying = os.stat(temp, dir_fd=folder.fd, follow_symlinks=False).st_ino
-        if lying not in [os.fstat(fd).st_ino for fd in shut]:
+        if _lies(folder, temp) not in [identity_of(os.fstat(fd)) for fd in shut]:
             return temp
         os.rename(temp, back_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     except OSError:  # who waits for it is to be given its content all the same
@@ -318,9 +317,8 @@ def exchange(folder: Folder, one: str, other: str) -> None:
 @contextmanager
 def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterator[int]:
     """A descriptor of a new file `temp` with the group of `name`, on disk. Raises WriteFailed, leaving none behind."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temp, flags, 0o600, dir_fd=folder.fd)
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder.fd)
     except OSError as error:
         raise WriteFailed(f"no file could be made beside the store: {error.strerror}") from None
     try:

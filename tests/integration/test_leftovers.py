@@ -141,13 +141,17 @@ def test_of_the_same_bytes_one_file_is_kept(repaired: Repaired) -> None:
     assert left_after_a_look(repaired) == {".tmp.kept", ".tmp.kept2"}
 
 
-def test_only_the_displaced_version_itself_tells_that_ours_was_live(repaired: Repaired) -> None:
-    repaired.world.edit_row(startedAt=7)
+@pytest.mark.parametrize("found", ["moved_on", "as_before"])
+def test_only_the_displaced_version_itself_tells_whether_ours_was_live(repaired: Repaired, found: str) -> None:
+    if found == "moved_on":
+        repaired.world.edit_row(startedAt=7)
+    else:
+        live(repaired, repaired.before)
     repaired.beside(".tmp.kept", repaired.before)
     now = repaired.left_open()
     assert (now.outcome, now.outcome_reason) == (
         "unknown",
-        "found open at start; the disk does not tell whether it was written (moved_on)",
+        f"found open at start; the disk does not tell whether it was written ({found})",
     )
 
 
