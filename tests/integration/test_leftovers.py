@@ -20,11 +20,12 @@ THEIRS = b'{"agent:main:other": {}}'
 def test_a_gateway_version_that_cannot_be_put_back_now_stays_and_ours_stays_live(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = repaired.beside(".tmp", THEIRS)
+    left, other = repaired.beside(".tmp", THEIRS), repaired.beside(".tmp.kept", repaired.before)
     with monkeypatch.context() as patch:
         without_exchange(patch)
         repaired.look(1)
         assert (left.read_bytes(), repaired.world.store().read_bytes()) == (THEIRS, repaired.after)
+        assert not other.exists(), "the others are looked at all the same"
     repaired.look(5)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
@@ -32,21 +33,32 @@ def test_a_gateway_version_that_cannot_be_put_back_now_stays_and_ours_stays_live
 def test_a_version_that_was_put_back_and_cannot_be_looked_at_then_is_live_and_ours_goes_later(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = repaired.beside(".tmp", THEIRS)
+    left, other = repaired.beside(".tmp", THEIRS), repaired.beside(".tmp.kept", repaired.before)
     with monkeypatch.context() as patch:
         fail(patch, "stat", errno.EACCES, lambda name: name == "sessions.json")
         repaired.look(1)
         assert (left.read_bytes(), repaired.world.store().read_bytes()) == (repaired.after, THEIRS)
+        assert not other.exists(), "the others are looked at all the same"
     repaired.look(5)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
 
+@pytest.mark.parametrize("theirs", [THEIRS, THEIRS + b"  "], ids=["to its end", "with blanks at its end"])
 def test_what_comes_out_of_a_put_back_goes_when_the_very_same_bytes_are_live(
-    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+    repaired: Repaired, theirs: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway writes what it had written before, in the last instant before we put that back."""
+    left = repaired.beside(".tmp", theirs)
+    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(theirs))
+    repaired.look(1)
+    assert (left.exists(), repaired.world.store().read_bytes()) == (False, theirs)
+
+
+def test_a_store_of_no_bytes_that_comes_out_of_a_put_back_goes(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = repaired.beside(".tmp", THEIRS)
-    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(THEIRS))
+    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(b""))
     repaired.look(1)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
@@ -104,8 +116,8 @@ def test_what_was_taken_back_is_put_away_whatever_it_says(repaired: Repaired, sa
 @pytest.mark.parametrize("padding", [b"", b"   "], ids=["whole", "before its end was cut off"])
 def test_what_whoever_waited_for_ours_has_read_need_not_be_kept(repaired: Repaired, padding: bytes) -> None:
     live(repaired, NEWER)
-    repaired.beside(".tmp.back", THEIRS + padding)
-    repaired.beside(".tmp.kept", THEIRS)
+    repaired.beside(".tmp.back", THEIRS + b"\n" + padding)
+    repaired.beside(".tmp.kept", THEIRS + b"\n")
     assert left_after_a_look(repaired) == set()
 
 

@@ -13,7 +13,7 @@ from app.openclaw import publish as protocol
 from app.openclaw.publish import Crossed, Published
 from tests.integration.test_crossing_others import a_link
 from tests.integration.test_crossings import TEMP, writes
-from tests.integration.test_publish import NAME, OTHER, Store, before_each_exchange, dumped, store
+from tests.integration.test_publish import NAME, OTHER, Store, before_each_exchange, dumped, store, without_exchange
 
 __all__ = ["store"]
 
@@ -168,9 +168,10 @@ def test_the_touch_leaves_the_time_of_the_last_reading(store: Store, monkeypatch
 
 
 def test_an_exchange_that_fails_says_what_the_system_says(store: Store, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(protocol, "_renameat2", protocol._load_renameat2())
     with pytest.raises(FileNotFoundError, match="No such file or directory"):
         protocol.exchange(store.folder, "neither", "nor")
-    monkeypatch.setattr(protocol, "_renameat2", None)
+    without_exchange(monkeypatch)
     with pytest.raises(OSError, match="Function not implemented") as raised:
         protocol.exchange(store.folder, NAME, NAME)
     assert raised.value.errno == errno.ENOSYS
