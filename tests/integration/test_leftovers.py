@@ -195,6 +195,20 @@ def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
     assert gone == [".tmp.kept", ".tmp.back", ".tmp"]
 
 
+def test_it_is_not_over_before_the_disk_confirms_that_what_was_taken_away_is_gone(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    for moment in (1, 5):
+        repaired.look(moment)
+    with monkeypatch.context() as patch:
+        fail(patch, "fsync", errno.EIO)
+        repaired.look(60)
+    assert (left.exists(), repaired.now_is().finished_at) == (False, None)
+    repaired.look(120)
+    assert repaired.now_is().finished_at == repaired.at + 120_000
+
+
 def test_a_file_that_goes_while_it_is_looked_at_is_gone_and_the_others_are_looked_at(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_store_at_which_another_Clawmend_is_is_looked_at_later_and_the_others_
         assert repaired.look(1) == []
         assert not repaired.looker.finds_overwritten(repaired.now_is())
         assert repaired.now_is().looks == []
+        assert repaired.world.clock.now() == repaired.at + 1_000, "nobody waits for it"
     finally:
         os.close(fd)
     repaired.look(1.1)
@@ -475,6 +476,26 @@ def test_a_folder_that_is_gone_leaves_it_unknown_and_the_others_are_resolved(rep
     assert now.decided_at == world.clock.now()
 
 
+@pytest.mark.parametrize("open_", [False, True], ids=["look", "left open"])
+def test_a_folder_that_became_a_link_is_not_followed_and_nothing_behind_it_is_touched(
+    repaired: Repaired, open_: bool
+) -> None:
+    left, sessions = repaired.beside(".tmp", repaired.after), repaired.world.sessions()
+    elsewhere = sessions.with_name("elsewhere")
+    sessions.rename(elsewhere)
+    sessions.symlink_to(elsewhere)
+    if open_:
+        now = repaired.left_open()
+        assert (now.outcome, now.outcome_reason) == (
+            "unknown",
+            "found open at start; the store's folder: it is a symbolic link, which is not followed",
+        )
+    else:
+        repaired.look(1)
+        assert [look["found"] for look in repaired.now_is().looks] == ["unreadable"]
+    assert (elsewhere / left.name).exists()
+
+
 def test_nothing_open_is_nothing_to_resolve(repaired: Repaired) -> None:
     assert repaired.looker.resolve_left_open() == 0
     assert repaired.now_is() == repaired.attempt
@@ -490,6 +511,7 @@ def test_what_another_process_is_at_is_not_resolved_and_one_that_it_resolved_mea
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         assert repaired.looker.resolve_left_open() == 0
+        assert repaired.world.clock.now() == repaired.at, "nobody waits for it"
     finally:
         os.close(fd)
     repaired.was(outcome="applied", outcome_reason="by another")
