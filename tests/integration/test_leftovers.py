@@ -91,6 +91,13 @@ def test_the_put_back_is_the_exchange_that_a_repair_uses(repaired: Repaired, mon
     assert (left.read_bytes(), repaired.world.store().exists()) == (THEIRS, False)
 
 
+def test_beside_a_store_that_is_gone_a_gateway_version_stays_and_ours_goes(repaired: Repaired) -> None:
+    repaired.world.store().unlink()
+    kept, ours = repaired.beside(".tmp.kept", THEIRS), repaired.beside(".tmp", repaired.after)
+    repaired.look(1)
+    assert (kept.exists(), ours.exists(), repaired.world.store().exists()) == (True, False, False)
+
+
 # --- what is known by its name, and by what it was given to say ---
 
 NEWER = b'{"agent:main:other": {"newer": 1}}'
