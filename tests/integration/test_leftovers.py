@@ -184,6 +184,11 @@ def test_an_attempt_that_was_killed_before_it_knew_what_to_write_has_written_not
     )
 
 
+def test_what_a_crash_left_is_taken_away_as_soon_as_it_is_known_what_became_of_it(repaired: Repaired) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    assert (repaired.left_open().outcome, left.exists()) == ("applied", False)
+
+
 def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -518,6 +519,36 @@ def test_what_another_process_is_at_is_not_resolved_and_one_that_it_resolved_mea
     monkeypatch.setattr(audit, "left_open", lambda: stale)
     assert repaired.looker.resolve_left_open() == 0
     assert repaired.now_is().outcome_reason == "by another"
+
+
+@pytest.mark.parametrize("held_up", ["busy", "resolved"])
+def test_one_that_is_not_resolved_here_does_not_keep_the_others_open(
+    repaired: Repaired, held_up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = repaired.reconciler.audit
+    undone = repaired.reconciler.repairer.undo(repaired.attempt, Ask("cli", "a person", "not over"))
+    for attempt in (repaired.attempt, undone):
+        audit.change(attempt.id, outcome=None, decided_at=None)
+    first, second = sorted(audit.left_open(), key=lambda attempt: attempt.id)
+    if held_up == "resolved":
+        repaired.was(outcome="applied", outcome_reason="by another")
+    fd = os.open(repaired.world.sessions(), os.O_RDONLY)
+
+    def left_open() -> Iterator[Attempt]:
+        if held_up == "busy":
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield first
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        yield second
+
+    monkeypatch.setattr(audit, "left_open", left_open)
+    try:
+        assert repaired.looker.resolve_left_open() == 1
+    finally:
+        os.close(fd)
+    resolved = audit.get(undone.id)
+    assert resolved is not None
+    assert resolved.outcome == "applied"
 
 
 def test_a_look_knows_a_row_that_was_changed_by_a_later_repair(repaired: Repaired) -> None:
