@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -169,3 +172,21 @@ def test_a_version_that_is_read_for_an_instant_can_be_held_shut_after_it(store: 
     assert taken == 1_001
     assert store.path.read_bytes() == dumped(store.own)
     assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_a_version_on_which_another_process_has_a_lease_does_not_hold_up_the_put_back(
+    store: Store, monkeypatch: Patch
+) -> None:
+    began, leased = time.monotonic(), list[int]()
+
+    def crossing() -> None:
+        writes(store, updatedAt=21)()
+        leased.append(os.open(store.path, os.O_RDONLY))
+        fcntl.fcntl(leased[0], fcntl.F_SETSIG, signal.SIGURG)  # the kernel's own choice would end us
+        fcntl.fcntl(leased[0], fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+    before_each_exchange(monkeypatch, crossing)
+    assert isinstance(store.publish(), Crossed)
+    os.close(leased[0])
+    assert store.path.read_bytes() == dumped(store.own)
+    assert time.monotonic() - began < 20, "the kernel would end that lease after 45 s"
