@@ -497,6 +497,20 @@ def test_a_folder_that_became_a_link_is_not_followed_and_nothing_behind_it_is_to
     assert (elsewhere / left.name).exists()
 
 
+@pytest.mark.parametrize(("outcome", "moments"), [("applied", [1, 5, 60]), ("overwritten", [1])])
+def test_a_folder_that_is_gone_has_no_more_looks_than_another(
+    repaired: Repaired, outcome: str, moments: list[int]
+) -> None:
+    repaired.was(outcome=outcome)
+    repaired.world.sessions().rename(repaired.world.sessions().with_name("elsewhere"))
+    for moment in moments:
+        assert repaired.now_is().finished_at is None
+        repaired.look(moment)
+    now = repaired.now_is()
+    assert ([look["found"] for look in now.looks], now.outcome) == (["gone"] * len(moments), outcome)
+    assert now.finished_at == repaired.at + moments[-1] * 1_000
+
+
 def test_nothing_open_is_nothing_to_resolve(repaired: Repaired) -> None:
     assert repaired.looker.resolve_left_open() == 0
     assert repaired.now_is() == repaired.attempt

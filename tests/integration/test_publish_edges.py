@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Callable
@@ -13,7 +14,16 @@ from app.openclaw import publish as protocol
 from app.openclaw.publish import Crossed, Published
 from tests.integration.test_crossing_others import a_link
 from tests.integration.test_crossings import TEMP, writes
-from tests.integration.test_publish import NAME, OTHER, Store, before_each_exchange, dumped, store, without_exchange
+from tests.integration.test_publish import (
+    NAME,
+    OTHER,
+    Store,
+    before_each_exchange,
+    dumped,
+    fail,
+    store,
+    without_exchange,
+)
 
 __all__ = ["store"]
 
@@ -168,6 +178,7 @@ def test_the_touch_leaves_the_time_of_the_last_reading(store: Store, monkeypatch
 
 
 def test_an_exchange_that_fails_says_what_the_system_says(store: Store, monkeypatch: Patch) -> None:
+    ctypes.set_errno(0)  # what an earlier call left there is nothing that this one says
     monkeypatch.setattr(protocol, "_renameat2", protocol._load_renameat2())
     with pytest.raises(FileNotFoundError, match="No such file or directory"):
         protocol.exchange(store.folder, "neither", "nor")
@@ -175,6 +186,11 @@ def test_an_exchange_that_fails_says_what_the_system_says(store: Store, monkeypa
     with pytest.raises(OSError, match="Function not implemented") as raised:
         protocol.exchange(store.folder, NAME, NAME)
     assert raised.value.errno == errno.ENOSYS
+
+
+def test_where_the_group_is_right_already_nobody_is_asked_to_change_it(store: Store, monkeypatch: Patch) -> None:
+    fail(monkeypatch, "fchown", errno.EPERM)
+    assert isinstance(store.publish(), Published)
 
 
 def test_what_a_look_puts_back_is_on_the_disk_with_its_name(store: Store, monkeypatch: Patch) -> None:
