@@ -177,6 +177,36 @@ def test_what_is_found_decides_what_the_outcome_becomes(
     assert now.finished_at == (repaired.at + 1_000 if outcome == "overwritten" else None)
 
 
+@pytest.mark.parametrize(
+    ("was", "store", "beside", "outcome", "why"),
+    [
+        ("unknown", "before", "after", "refused", "the disk shows that nothing was written (a reason)"),
+        ("unknown", "another turn", "after", "unknown", "a reason"),
+        ("superseded", "before", "after", "superseded", "a reason"),
+        (
+            "unknown",
+            "before",
+            "before",
+            "overwritten",
+            "a gateway write that began before ours has put the row back",
+        ),
+        ("unknown", "another turn", "before", "unknown", "a reason"),
+        ("superseded", "before", "before", "superseded", "a reason"),
+    ],
+)
+def test_what_lies_beside_it_decides_what_an_unknown_outcome_becomes(
+    repaired: Repaired, was: str, store: str, beside: str, outcome: str, why: str
+) -> None:
+    repaired.was(outcome=was, outcome_reason="a reason")
+    repaired.beside(".tmp", {"before": repaired.before, "after": repaired.after}[beside])
+    if store == "before":
+        repaired.world.write_store(repaired.before)
+    else:
+        repaired.world.edit_row(startedAt=7)
+    repaired.look(1)
+    assert (repaired.now_is().outcome, repaired.now_is().outcome_reason) == (outcome, why)
+
+
 def test_a_repair_found_overwritten_before_its_look_is_due_is_said_to_be(repaired: Repaired) -> None:
     assert not repaired.looker.finds_overwritten(repaired.now_is())
     repaired.world.write_store(repaired.before)
