@@ -184,6 +184,13 @@ def test_an_attempt_that_was_killed_before_it_knew_what_to_write_has_written_not
     )
 
 
+def test_every_version_that_is_kept_is_named(repaired: Repaired) -> None:
+    live(repaired, NEWER)
+    kept = [repaired.beside(".tmp.kept", THEIRS).name, repaired.beside(".tmp.kept1", b'{"agent:main:third": {}}').name]
+    said = f"found open at start; a version that the gateway wrote is kept in {kept[0]}, {kept[1]}"
+    assert repaired.left_open().outcome_reason == said
+
+
 def test_what_a_crash_left_is_taken_away_as_soon_as_it_is_known_what_became_of_it(repaired: Repaired) -> None:
     left = repaired.beside(".tmp", repaired.before)
     assert (repaired.left_open().outcome, left.exists()) == ("applied", False)
