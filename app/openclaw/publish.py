@@ -234,7 +234,8 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
         placed, certain = placing, held is not None
         if held is not None:
             shut.append(held)
-    return certain, second_names
+    moved_away = not second_names and os.fstat(shut[0]).st_nlink > 0  # neither written over nor deleted
+    return certain and not moved_away, second_names
 
 
 def _lies(folder: Folder, name: str) -> FileIdentity | None:
