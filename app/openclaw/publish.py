@@ -76,7 +76,7 @@ class Published:
     """Ours is live. `mode` is `exchange`, or `rename` for the weaker way."""
 
     mode: str
-    identity: FileIdentity | None = None
+    identity: FileIdentity | None
     """The store as we left it; None when the gateway has written since."""
 
 
@@ -185,13 +185,11 @@ def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
     read ours. Raises VersionsKept, and WriteFailed where nothing is lost, but there is to be no later try.
     """
-    past = temp
     with ExitStack() as stack:
         shut = [ours]
         try:
             certain, second_names = _put_back(folder, name, temp, shut, stack)
-            if certain:
-                past = _named_as_past(folder, temp, shut)
+            past = _named_as_past(folder, temp, shut)
             _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
             if _is_a_file(folder, name):
                 newest = folder.read(name, _ANY_SIZE)[0]
@@ -236,7 +234,8 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
         placed, certain = placing, held is not None
         if held is not None:
             shut.append(held)
-    return certain, second_names
+    moved_away = not second_names and os.fstat(shut[0]).st_nlink > 0  # neither written over nor deleted
+    return certain and not moved_away, second_names
 
 
 def _lies(folder: Folder, name: str) -> FileIdentity | None:
@@ -273,8 +272,7 @@ def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
 def _named_as_past(folder: Folder, temp: str, shut: list[int]) -> str:
     """Give what has been taken back a name that tells so, whatever it says from now on; what its name is then."""
     try:
-        lying = os.stat(temp, dir_fd=folder.fd, follow_symlinks=False).st_ino
-        if lying not in [os.fstat(fd).st_ino for fd in shut]:
+        if _lies(folder, temp) not in [identity_of(os.fstat(fd)) for fd in shut]:
             return temp
         os.rename(temp, back_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     except OSError:  # who waits for it is to be given its content all the same
@@ -320,9 +318,8 @@ def exchange(folder: Folder, one: str, other: str) -> None:
 @contextmanager
 def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterator[int]:
     """A descriptor of a new file `temp` with the group of `name`, on disk. Raises WriteFailed, leaving none behind."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temp, flags, 0o600, dir_fd=folder.fd)
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder.fd)
     except OSError as error:
         raise WriteFailed(f"no file could be made beside the store: {error.strerror}") from None
     try:

@@ -169,8 +169,8 @@ ABLATIONS = (
     Ablation(
         "quarantine: know what was taken back by its name",
         PUBLISH,
-        "                past = _named_as_past(folder, temp, shut)\n",
-        "                pass\n",
+        "            past = _named_as_past(folder, temp, shut)\n",
+        "            past = temp\n",
         "tests/integration/test_recovery.py"
         "::test_killed_when_ours_says_what_the_gateway_wrote_nothing_is_left_for_a_person",
     ),

@@ -17,7 +17,7 @@ from tests.mutants.modules import TRIED
 from tests.mutants.mutant import Mutant, mutants_of
 from tests.mutants.survivors import LIST, as_entry, listed
 
-HANDFUL = 8
+HANDFUL = 3
 
 
 @cache

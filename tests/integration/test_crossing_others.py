@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +78,22 @@ def test_what_is_no_file_and_comes_in_the_put_back_stands_and_nothing_is_left(
     assert isinstance(store.publish(), Crossed)
     assert came == [kind(store)]
     assert store.ours() == {}
+
+
+def moved_and_linked_to(store: Store) -> None:
+    store.path.rename(store.path.with_name("elsewhere.json"))
+    store.path.symlink_to("elsewhere.json")
+
+
+def test_where_ours_is_moved_and_linked_to_in_a_crossing_the_link_stands_and_what_crossed_is_kept(
+    store: Store, monkeypatch: Patch
+) -> None:
+    before_each_exchange(monkeypatch, writes(store, updatedAt=21))
+    after_each_exchange(monkeypatch, lambda: moved_and_linked_to(store))
+    with pytest.raises(protocol.VersionsKept):
+        store.publish()
+    assert store.path.readlink() == Path("elsewhere.json")
+    assert dumped(store.own) in [path.read_bytes() for path in store.path.parent.iterdir()]
 
 
 @others
@@ -146,3 +166,21 @@ def test_a_version_that_is_read_for_an_instant_can_be_held_shut_after_it(store: 
     assert taken == 1_001
     assert store.path.read_bytes() == dumped(store.own)
     assert os.listdir(store.path.parent) == [NAME]
+
+
+def test_a_version_on_which_another_process_has_a_lease_does_not_hold_up_the_put_back(
+    store: Store, monkeypatch: Patch
+) -> None:
+    began, leased = time.monotonic(), list[int]()
+
+    def crossing() -> None:
+        writes(store, updatedAt=21)()
+        leased.append(os.open(store.path, os.O_RDONLY))
+        fcntl.fcntl(leased[0], fcntl.F_SETSIG, signal.SIGURG)  # the kernel's own choice would end us
+        fcntl.fcntl(leased[0], fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+    before_each_exchange(monkeypatch, crossing)
+    assert isinstance(store.publish(), Crossed)
+    os.close(leased[0])
+    assert store.path.read_bytes() == dumped(store.own)
+    assert time.monotonic() - began < 20, "the kernel would end that lease after 45 s"

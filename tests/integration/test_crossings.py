@@ -266,10 +266,17 @@ def test_what_was_taken_back_has_a_name_that_says_so_before_it_is_written_over(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    change, seen = store.change(), list[dict[str, bytes]]()
-    monkeypatch.setattr(lease, "say_instead", lambda *_: seen.append(store.ours()))
-    store.publish(change)
-    assert seen == [{protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}]
+    back, kept = protocol.back_name(TEMP), protocol.kept_name(TEMP)
+    seen: list[tuple[set[str], bool, bytes]] = []
+
+    def looked(fd: int, _: bytes) -> None:
+        folder = store.path.parent
+        same = os.path.samestat(os.stat(folder / back), os.fstat(fd))  # to read it would be to wait for its lease
+        seen.append(({path.name for path in folder.glob(".clawmend*")}, same, (folder / kept).read_bytes()))
+
+    monkeypatch.setattr(lease, "say_instead", looked)
+    store.publish()
+    assert seen == [({back, kept}, True, dumped(store.own))]
 
 
 def test_a_version_that_the_gateway_wrote_over_ours_itself_is_not_called_past(

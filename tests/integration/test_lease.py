@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import runpy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,13 @@ def test_a_system_without_leases_is_said_to_be_one(shut: Shut, monkeypatch: pyte
     assert lease.hold_shut(shut.fd) is False
     shut.thread.start()
     assert shut.what_they_read() == OURS
+
+
+def test_a_Python_without_the_name_of_leases_loads_and_says_that_there_are_none(
+    shut: Shut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(fcntl, "F_SETLEASE")
+    assert runpy.run_path(lease.__file__)["hold_shut"](shut.fd) is False
 
 
 def test_a_lease_that_is_gone_already_can_be_given_up_again(shut: Shut, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,12 @@ THEIRS = b'{"agent:main:other": {}}'
 def test_a_gateway_version_that_cannot_be_put_back_now_stays_and_ours_stays_live(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = repaired.beside(".tmp", THEIRS)
+    left, other = repaired.beside(".tmp", THEIRS), repaired.beside(".tmp.kept", repaired.before)
     with monkeypatch.context() as patch:
         without_exchange(patch)
         repaired.look(1)
         assert (left.read_bytes(), repaired.world.store().read_bytes()) == (THEIRS, repaired.after)
+        assert not other.exists(), "the others are looked at all the same"
     repaired.look(5)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
@@ -32,21 +33,32 @@ def test_a_gateway_version_that_cannot_be_put_back_now_stays_and_ours_stays_live
 def test_a_version_that_was_put_back_and_cannot_be_looked_at_then_is_live_and_ours_goes_later(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = repaired.beside(".tmp", THEIRS)
+    left, other = repaired.beside(".tmp", THEIRS), repaired.beside(".tmp.kept", repaired.before)
     with monkeypatch.context() as patch:
         fail(patch, "stat", errno.EACCES, lambda name: name == "sessions.json")
         repaired.look(1)
         assert (left.read_bytes(), repaired.world.store().read_bytes()) == (repaired.after, THEIRS)
+        assert not other.exists(), "the others are looked at all the same"
     repaired.look(5)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
 
+@pytest.mark.parametrize("theirs", [THEIRS, THEIRS + b"  "], ids=["to its end", "with blanks at its end"])
 def test_what_comes_out_of_a_put_back_goes_when_the_very_same_bytes_are_live(
-    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+    repaired: Repaired, theirs: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway writes what it had written before, in the last instant before we put that back."""
+    left = repaired.beside(".tmp", theirs)
+    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(theirs))
+    repaired.look(1)
+    assert (left.exists(), repaired.world.store().read_bytes()) == (False, theirs)
+
+
+def test_a_store_of_no_bytes_that_comes_out_of_a_put_back_goes(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = repaired.beside(".tmp", THEIRS)
-    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(THEIRS))
+    before_each_exchange(monkeypatch, lambda: repaired.world.write_store(b""))
     repaired.look(1)
     assert (left.exists(), repaired.world.store().read_bytes()) == (False, THEIRS)
 
@@ -79,6 +91,13 @@ def test_the_put_back_is_the_exchange_that_a_repair_uses(repaired: Repaired, mon
     assert (left.read_bytes(), repaired.world.store().exists()) == (THEIRS, False)
 
 
+def test_beside_a_store_that_is_gone_a_gateway_version_stays_and_ours_goes(repaired: Repaired) -> None:
+    repaired.world.store().unlink()
+    kept, ours = repaired.beside(".tmp.kept", THEIRS), repaired.beside(".tmp", repaired.after)
+    repaired.look(1)
+    assert (kept.exists(), ours.exists(), repaired.world.store().exists()) == (True, False, False)
+
+
 # --- what is known by its name, and by what it was given to say ---
 
 NEWER = b'{"agent:main:other": {"newer": 1}}'
@@ -104,8 +123,8 @@ def test_what_was_taken_back_is_put_away_whatever_it_says(repaired: Repaired, sa
 @pytest.mark.parametrize("padding", [b"", b"   "], ids=["whole", "before its end was cut off"])
 def test_what_whoever_waited_for_ours_has_read_need_not_be_kept(repaired: Repaired, padding: bytes) -> None:
     live(repaired, NEWER)
-    repaired.beside(".tmp.back", THEIRS + padding)
-    repaired.beside(".tmp.kept", THEIRS)
+    repaired.beside(".tmp.back", THEIRS + b"\n" + padding)
+    repaired.beside(".tmp.kept", THEIRS + b"\n")
     assert left_after_a_look(repaired) == set()
 
 
@@ -141,14 +160,40 @@ def test_of_the_same_bytes_one_file_is_kept(repaired: Repaired) -> None:
     assert left_after_a_look(repaired) == {".tmp.kept", ".tmp.kept2"}
 
 
-def test_only_the_displaced_version_itself_tells_that_ours_was_live(repaired: Repaired) -> None:
-    repaired.world.edit_row(startedAt=7)
+@pytest.mark.parametrize("found", ["moved_on", "as_before"])
+def test_only_the_displaced_version_itself_tells_whether_ours_was_live(repaired: Repaired, found: str) -> None:
+    if found == "moved_on":
+        repaired.world.edit_row(startedAt=7)
+    else:
+        live(repaired, repaired.before)
     repaired.beside(".tmp.kept", repaired.before)
     now = repaired.left_open()
     assert (now.outcome, now.outcome_reason) == (
         "unknown",
-        "found open at start; the disk does not tell whether it was written (moved_on)",
+        f"found open at start; the disk does not tell whether it was written ({found})",
     )
+
+
+def test_an_attempt_that_was_killed_before_it_knew_what_to_write_has_written_nothing(repaired: Repaired) -> None:
+    live(repaired, repaired.before)
+    repaired.was(new_sha256=None)
+    now = repaired.left_open()
+    assert (now.outcome, now.outcome_reason) == (
+        "refused",
+        "found open at start; the disk shows that nothing was written (as_before)",
+    )
+
+
+def test_every_version_that_is_kept_is_named(repaired: Repaired) -> None:
+    live(repaired, NEWER)
+    kept = [repaired.beside(".tmp.kept", THEIRS).name, repaired.beside(".tmp.kept1", b'{"agent:main:third": {}}').name]
+    said = f"found open at start; a version that the gateway wrote is kept in {kept[0]}, {kept[1]}"
+    assert repaired.left_open().outcome_reason == said
+
+
+def test_what_a_crash_left_is_taken_away_as_soon_as_it_is_known_what_became_of_it(repaired: Repaired) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    assert (repaired.left_open().outcome, left.exists()) == ("applied", False)
 
 
 def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
@@ -167,6 +212,20 @@ def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
     monkeypatch.setattr(os, "unlink", unlink)
     repaired.look(1)
     assert gone == [".tmp.kept", ".tmp.back", ".tmp"]
+
+
+def test_it_is_not_over_before_the_disk_confirms_that_what_was_taken_away_is_gone(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = repaired.beside(".tmp", repaired.before)
+    for moment in (1, 5):
+        repaired.look(moment)
+    with monkeypatch.context() as patch:
+        fail(patch, "fsync", errno.EIO)
+        repaired.look(60)
+    assert (left.exists(), repaired.now_is().finished_at) == (False, None)
+    repaired.look(120)
+    assert repaired.now_is().finished_at == repaired.at + 120_000
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_gone_and_the_others_are_looked_at(

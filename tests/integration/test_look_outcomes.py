@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def test_a_store_at_which_another_Clawmend_is_is_looked_at_later_and_the_others_
         assert repaired.look(1) == []
         assert not repaired.looker.finds_overwritten(repaired.now_is())
         assert repaired.now_is().looks == []
+        assert repaired.world.clock.now() == repaired.at + 1_000, "nobody waits for it"
     finally:
         os.close(fd)
     repaired.look(1.1)
@@ -173,6 +175,36 @@ def test_what_is_found_decides_what_the_outcome_becomes(
     assert (now.outcome, now.outcome_reason) == (outcome, why)
     assert [a.id for a in overwritten] == ([repaired.attempt.id] if outcome == "overwritten" else [])
     assert now.finished_at == (repaired.at + 1_000 if outcome == "overwritten" else None)
+
+
+@pytest.mark.parametrize(
+    ("was", "store", "beside", "outcome", "why"),
+    [
+        ("unknown", "before", "after", "refused", "the disk shows that nothing was written (a reason)"),
+        ("unknown", "another turn", "after", "unknown", "a reason"),
+        ("superseded", "before", "after", "superseded", "a reason"),
+        (
+            "unknown",
+            "before",
+            "before",
+            "overwritten",
+            "a gateway write that began before ours has put the row back",
+        ),
+        ("unknown", "another turn", "before", "unknown", "a reason"),
+        ("superseded", "before", "before", "superseded", "a reason"),
+    ],
+)
+def test_what_lies_beside_it_decides_what_an_unknown_outcome_becomes(
+    repaired: Repaired, was: str, store: str, beside: str, outcome: str, why: str
+) -> None:
+    repaired.was(outcome=was, outcome_reason="a reason")
+    repaired.beside(".tmp", {"before": repaired.before, "after": repaired.after}[beside])
+    if store == "before":
+        repaired.world.write_store(repaired.before)
+    else:
+        repaired.world.edit_row(startedAt=7)
+    repaired.look(1)
+    assert (repaired.now_is().outcome, repaired.now_is().outcome_reason) == (outcome, why)
 
 
 def test_a_repair_found_overwritten_before_its_look_is_due_is_said_to_be(repaired: Repaired) -> None:
@@ -274,9 +306,9 @@ def test_a_version_that_only_the_gateway_can_have_written_is_kept_and_said_at_th
     left = repaired.beside(name, b'{"agent:main:other": {}}')
     if name == ".tmp":
         repaired.world.edit_row(label="a")  # built on ours: ours is not live any more
-    repaired.look(1)
-    repaired.look(5)
-    assert repaired.now_is().outcome == "applied"
+    for moment in (1, 5):
+        repaired.look(moment)
+        assert repaired.now_is().outcome == "applied"
     repaired.look(60)
     now = repaired.now_is()
     assert left.read_bytes() == b'{"agent:main:other": {}}'
@@ -475,6 +507,40 @@ def test_a_folder_that_is_gone_leaves_it_unknown_and_the_others_are_resolved(rep
     assert now.decided_at == world.clock.now()
 
 
+@pytest.mark.parametrize("open_", [False, True], ids=["look", "left open"])
+def test_a_folder_that_became_a_link_is_not_followed_and_nothing_behind_it_is_touched(
+    repaired: Repaired, open_: bool
+) -> None:
+    left, sessions = repaired.beside(".tmp", repaired.after), repaired.world.sessions()
+    elsewhere = sessions.with_name("elsewhere")
+    sessions.rename(elsewhere)
+    sessions.symlink_to(elsewhere)
+    if open_:
+        now = repaired.left_open()
+        assert (now.outcome, now.outcome_reason) == (
+            "unknown",
+            "found open at start; the store's folder: it is a symbolic link, which is not followed",
+        )
+    else:
+        repaired.look(1)
+        assert [look["found"] for look in repaired.now_is().looks] == ["unreadable"]
+    assert (elsewhere / left.name).exists()
+
+
+@pytest.mark.parametrize(("outcome", "moments"), [("applied", [1, 5, 60]), ("overwritten", [1])])
+def test_a_folder_that_is_gone_has_no_more_looks_than_another(
+    repaired: Repaired, outcome: str, moments: list[int]
+) -> None:
+    repaired.was(outcome=outcome)
+    repaired.world.sessions().rename(repaired.world.sessions().with_name("elsewhere"))
+    for moment in moments:
+        assert repaired.now_is().finished_at is None
+        repaired.look(moment)
+    now = repaired.now_is()
+    assert ([look["found"] for look in now.looks], now.outcome) == (["gone"] * len(moments), outcome)
+    assert now.finished_at == repaired.at + moments[-1] * 1_000
+
+
 def test_nothing_open_is_nothing_to_resolve(repaired: Repaired) -> None:
     assert repaired.looker.resolve_left_open() == 0
     assert repaired.now_is() == repaired.attempt
@@ -490,12 +556,43 @@ def test_what_another_process_is_at_is_not_resolved_and_one_that_it_resolved_mea
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         assert repaired.looker.resolve_left_open() == 0
+        assert repaired.world.clock.now() == repaired.at, "nobody waits for it"
     finally:
         os.close(fd)
     repaired.was(outcome="applied", outcome_reason="by another")
     monkeypatch.setattr(audit, "left_open", lambda: stale)
     assert repaired.looker.resolve_left_open() == 0
     assert repaired.now_is().outcome_reason == "by another"
+
+
+@pytest.mark.parametrize("held_up", ["busy", "resolved", "by nothing"])
+def test_one_that_is_not_resolved_here_does_not_keep_the_others_open(
+    repaired: Repaired, held_up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = repaired.reconciler.audit
+    undone = repaired.reconciler.repairer.undo(repaired.attempt, Ask("cli", "a person", "not over"))
+    for attempt in (repaired.attempt, undone):
+        audit.change(attempt.id, outcome=None, decided_at=None)
+    first, second = sorted(audit.left_open(), key=lambda attempt: attempt.id)
+    if held_up == "resolved":
+        repaired.was(outcome="applied", outcome_reason="by another")
+    fd = os.open(repaired.world.sessions(), os.O_RDONLY)
+
+    def left_open() -> Iterator[Attempt]:
+        if held_up == "busy":
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield first
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        yield second
+
+    monkeypatch.setattr(audit, "left_open", left_open)
+    try:
+        assert repaired.looker.resolve_left_open() == (2 if held_up == "by nothing" else 1)
+    finally:
+        os.close(fd)
+    resolved = audit.get(undone.id)
+    assert resolved is not None
+    assert resolved.outcome == "applied"
 
 
 def test_a_look_knows_a_row_that_was_changed_by_a_later_repair(repaired: Repaired) -> None:

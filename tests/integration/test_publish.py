@@ -114,7 +114,7 @@ def test_the_new_version_takes_the_place_of_the_old_one_and_leaves_nothing_behin
 
     st = store.path.stat()
     assert store.path.read_bytes() == change.new
-    assert (st.st_mode & 0o7777, st.st_gid, st.st_nlink) == (0o600, group, 1)
+    assert (st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_nlink) == (0o600, os.geteuid(), group, 1)
     assert st.st_mtime_ns == 10**9 + 10**6, "touched after the exchange: later than it was, whatever the clock's steps"
     assert os.listdir(store.path.parent) == [NAME]
 
@@ -207,7 +207,9 @@ def without_exchange(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_leases(patch: pytest.MonkeyPatch) -> None:
+    """As where Python was built for a system that has none."""
     patch.setattr(lease, "_SET_LEASE", None)
+    patch.delattr(fcntl, "F_SETLEASE")
 
 
 def leases_refused(patch: pytest.MonkeyPatch) -> None:

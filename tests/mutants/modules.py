@@ -12,6 +12,18 @@ _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
 _ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
 _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
+_FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
+_RECOVERY = ("tests/integration/test_recovery.py",)
+_LEASE = ("tests/integration/test_lease.py",)
+_PUBLISH = (
+    "tests/integration/test_publish.py",
+    "tests/integration/test_publish_access.py",
+    "tests/integration/test_publish_words.py",
+    "tests/integration/test_publish_edges.py",
+    "tests/integration/test_crossings.py",
+    "tests/integration/test_crossing_others.py",
+    "tests/integration/test_crossing_names.py",
+)
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
@@ -20,7 +32,11 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/json_text.py": (_SPLICE, ("tests/unit/test_json_text.py",)),
     "app/domain/model.py": (("tests/unit/test_model.py", *_DECISION),),
     "app/domain/describe.py": (("tests/unit/test_describe.py",),),
+    "app/openclaw/lease.py": (_LEASE, _PUBLISH),
+    "app/openclaw/publish.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+    "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
+    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY),
     "app/reconcile/repair.py": (_ASKED, _LOOKS),
     "app/reconcile/rewrite.py": (_ATTEMPTS, _LOOKS),
 }
