@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.model import Liveness, Row
@@ -18,6 +18,7 @@ BACKGROUND_SECONDS = 10.0
 """For one that nobody waits for."""
 TELL_SECONDS = 5.0
 _MOST_OF_ONE_ID = 20
+_MOST_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +36,50 @@ class Elsewhere(Exception):
 
 async def find_row(link: Link, target: StoreTarget, row: Row, agent_id: str) -> SessionRow:
     """The row as the gateway has it. Raises Elsewhere, LinkFailed, Refused."""
-    asked = {
-        "agentId": agent_id,
-        "search": row.session_id,
-        "limit": _MOST_OF_ONE_ID,
-        "includeGlobal": True,
-        "includeUnknown": True,
-    }
+    return _found(await _list(link, agent_id, {"search": row.session_id, "limit": _MOST_OF_ONE_ID}), target, row)
+
+
+async def ask_liveness(link: Link, asked: list[tuple[StoreTarget, Row]], agent_id: str, now: int) -> list[Liveness]:
+    """For each row whether a run of it is active; `now` (epoch ms) is when this was asked.
+
+    One question for many rows: while a gateway prepares a turn, each costs it two seconds. Raises LinkFailed, Refused.
+    """
+    many = {"limit": _MOST_AT_ONCE} if len(asked) > 1 else None
+    listed = await _list(link, agent_id, many or {"search": asked[0][1].session_id, "limit": _MOST_OF_ONE_ID})
+    answers = [_liveness(listed, target, row, now) for target, row in asked]
+    if any(answer.active is False for answer in answers):
+        preflight = await link.call("gateway.restart.preflight", {}, BACKGROUND_SECONDS)
+        if _nothing_counted(preflight.get("counts")):
+            return [_idle(answer) if answer.active is False else answer for answer in answers]
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    path: object
+    rows: dict[tuple[str, str | None], SessionRow]
+
+
+async def _list(link: Link, agent_id: str, which: dict[str, Any]) -> _Listed:
+    asked = {"agentId": agent_id, "includeGlobal": True, "includeUnknown": True, **which}
     listed = await link.call("sessions.list", asked, BACKGROUND_SECONDS)
     sessions = listed.get("sessions")
     rows = [r for r in map(session_row, sessions if isinstance(sessions, list) else []) if r is not None]
-    found = next((r for r in rows if r.key.lower() == row.key.lower() and r.session_id == row.session_id), None)
+    return _Listed(listed.get("path"), {(r.key.lower(), r.session_id): r for r in reversed(rows)})
+
+
+def _found(listed: _Listed, target: StoreTarget, row: Row) -> SessionRow:
+    found = listed.rows.get((row.key.lower(), row.session_id))
     if found is None:
         raise Elsewhere("the gateway does not list this session")
-    if not _same_file(listed.get("path"), target.path):
+    if not _same_file(listed.path, target.path):
         raise Elsewhere("the gateway that answers keeps its sessions elsewhere")
     return found
 
 
-async def ask_liveness(link: Link, target: StoreTarget, row: Row, agent_id: str, now: int) -> Liveness:
-    """Whether a run of this row is active; `now` (epoch ms) is when this was asked. Raises LinkFailed, Refused."""
+def _liveness(listed: _Listed, target: StoreTarget, row: Row, now: int) -> Liveness:
     try:
-        found = await find_row(link, target, row, agent_id)
+        found = _found(listed, target, row)
     except Elsewhere as error:
         return Liveness(why=str(error))
     if found.active is True:
@@ -65,9 +88,11 @@ async def ask_liveness(link: Link, target: StoreTarget, row: Row, agent_id: str,
         return Liveness(why="the gateway does not say whether a run of it is active")
     if found.started_at != row.started_at:
         return Liveness(why="the gateway knows of another turn in this session")
-    preflight = await link.call("gateway.restart.preflight", {}, BACKGROUND_SECONDS)
-    idle = _nothing_counted(preflight.get("counts"))
-    return Liveness(False, idle, now, "hasActiveRun is false" + (", and nothing at all runs there" if idle else ""))
+    return Liveness(False, False, now, "hasActiveRun is false")
+
+
+def _idle(answer: Liveness) -> Liveness:
+    return replace(answer, idle=True, why=f"{answer.why}, and nothing at all runs there")
 
 
 async def tell(link: Link, target: StoreTarget, key: str, repaired: dict[str, Any]) -> Told:

@@ -22,8 +22,8 @@ logger = logging.getLogger("clawmend")
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 _STEADY_SECONDS = 10.0
-_HUSH_SECONDS = 30.0
-"""A gateway that did not answer is told nothing for so long."""
+_HUSH_SECONDS = 10.0
+"""A gateway that did not answer is not waited for, and told nothing, for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class GatewayPlace:
             delay = min(delay * 2, _LONGEST_DELAY)
 
     @asynccontextmanager
-    async def patience(self, link: Link, seconds: float) -> AsyncIterator[None]:
-        """Who does not answer within `seconds` in all is not waited for again until it has shaken hands anew."""
+    async def patience(self, link: Link, seconds: float, *, drop: bool = True) -> AsyncIterator[None]:
+        """Who does not answer within `seconds` in all is hushed, and has to shake hands anew where `drop` says so."""
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -102,6 +102,8 @@ class GatewayPlace:
                 raise
             detail = str(error) or f"no answer within {seconds:g} s"
             self._hushed_until = self._clock.monotonic() + _HUSH_SECONDS
+            if not drop:
+                raise LinkFailed("not_answering", detail) from None
             if self.link is link:
                 self.link = None
                 self._note("not_answering", detail)

@@ -45,12 +45,10 @@ FRESH_SECONDS = 60.0
 JUST_NOW_SECONDS = 2.0
 """For so long it is gone by in a repair, which judges twice."""
 _HEALTH_SECONDS = 10.0
-_ROUND_SECONDS, _LONGEST_ROUND = 2.0, 30.0
-_MOST_A_ROUND = 50
-_BUSY_SECONDS = 0.5
-"""While a gateway prepares turns one question can cost it two seconds: a round that has cost so much is over."""
+_ROUND_SECONDS, _LONGEST_ROUND = 2.0, 10.0
 _SHARE = 20
-"""And what it has cost is at most this part of the time."""
+"""A round has cost the gateway at most this part of the time, or `_LONGEST_ROUND` follow it."""
+_MOST_ALONE = 5
 _LIFECYCLE = ("start", "end", "error")
 _T = TypeVar("_T")
 _Wish = tuple[StoreTarget, Row, str]
@@ -114,17 +112,24 @@ class GatewayLinks:
         return known[1] if self._clock.monotonic() - known[2] <= seconds else None
 
     def ask(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
-        """Ask now, unless it was answered just now. Waits ASK_SECONDS at most."""
+        """Ask now, unless it was answered just now. Waits ASK_SECONDS at most; of a gateway that is too busy to answer
+        what it said in the last minute counts: a run that was over then cannot go on.
+        """
         recent = self._recent(target, row, JUST_NOW_SECONDS)
         if recent is not None:
             return recent
         place = self._places.get(target.state_dir)
-        if place is None or place.link is None:
-            return Liveness(why=(place.known.detail if place else "") or "there is no link to its gateway")
-        try:
-            return self._wait_for(self._ask(place, (target, row, agent_id), ASK_SECONDS), ASK_SECONDS + 0.5)
-        except (LinkFailed, Refused, TimeoutError, CancelledError) as error:
-            return Liveness(why=str(error) or "its gateway does not answer")
+        why = (place.known.detail if place else "") or "there is no link to its gateway"
+        if place is not None and place.link is not None:
+            if not place.hushed:
+                try:
+                    job = self._ask(place, [(target, row)], agent_id, ASK_SECONDS)
+                    return self._wait_for(job, ASK_SECONDS + 0.5)[0]
+                except (LinkFailed, Refused, TimeoutError, CancelledError) as error:
+                    why = str(error)
+            else:
+                why = "its gateway did not answer a moment ago"
+        return self._recent(target, row, FRESH_SECONDS) or Liveness(why=why or "its gateway does not answer")
 
     def tell(
         self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any], *, say: str | None = None
@@ -211,14 +216,18 @@ class GatewayLinks:
                     del self._answers[name]
             self._say()
 
-    async def _ask(self, place: GatewayPlace, wish: _Wish, seconds: float) -> Liveness:
+    async def _ask(
+        self, place: GatewayPlace, asked: list[tuple[StoreTarget, Row]], agent_id: str, seconds: float
+    ) -> list[Liveness]:
         link = place.linked()
-        target, row, agent_id = wish
         now = self._clock.now()
-        async with place.patience(link, seconds):
-            answer = await ask_liveness(link, target, row, agent_id, now)
-        self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
-        return answer
+        async with place.patience(link, seconds, drop=seconds > ASK_SECONDS):
+            answers = await ask_liveness(link, asked, agent_id, now)
+        for (target, row), answer in zip(asked, answers, strict=True):
+            if answer.asked_at is None and len(asked) > 1:
+                continue  # it has its turn alone
+            self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
+        return answers
 
     async def _tell(self, place: GatewayPlace, whom: _Wish, repaired: dict[str, Any], say: str | None) -> Told:
         target, row, agent_id = whom
@@ -235,32 +244,48 @@ class GatewayLinks:
                 await admin.close()
 
     async def _answer_wishes(self) -> None:
-        """Ask what the last pass wanted to know; say so where an answer is new."""
+        """Ask what the last pass wanted to know, all of one agent at once; say so where an answer is new."""
         while True:
             await self._wished.wait()
             self._wished.clear()
             wishes, self._wishes = self._wishes, {}
             self._forget_stale()
             news, began = False, self._clock.monotonic()
-            for name, wish in sorted(wishes.items(), key=self._answered_at)[:_MOST_A_ROUND]:
-                place = self._places.get(wish[0].state_dir)
-                if self._clock.monotonic() - began > _BUSY_SECONDS:
-                    break
-                if place is None or place.link is None:
-                    continue
-                _, before, _ = self._answers.get(name, (None, Liveness(), 0.0))
-                try:
-                    answer = await self._ask(place, wish, BACKGROUND_SECONDS)
-                except (LinkFailed, Refused):
-                    continue
-                except Exception as error:  # noqa: BLE001  (the next question may do better)
-                    logger.warning("asking the gateway of %s failed: %r", wish[0].state_dir, error)
-                    continue
-                news = news or (answer.active, answer.idle) != (before.active, before.idle)
+            by_agent: dict[tuple[str, str], list[tuple[StoreTarget, Row]]] = {}
+            for _, (target, row, agent_id) in sorted(wishes.items(), key=self._answered_at):
+                by_agent.setdefault((target.state_dir, agent_id), []).append((target, row))
+            for (state_dir, agent_id), asked in by_agent.items():
+                news = await self._answer(state_dir, agent_id, asked) or news
             if news:
                 self._say()
             spent = self._clock.monotonic() - began
             await asyncio.sleep(min(_LONGEST_ROUND, max(_ROUND_SECONDS, _SHARE * spent)))
+
+    async def _answer(self, state_dir: str, agent_id: str, asked: list[tuple[StoreTarget, Row]]) -> bool:
+        """Ask of one agent's rows together, and of those that the list is too short for one by one. Gives whether
+        there is news.
+
+        The oldest stand last in a list; a few of them are asked for in each round, those first that wait the longest.
+        """
+        place = self._places.get(state_dir)
+        if place is None or place.link is None:
+            return False
+        before = [self._said(target, row) for target, row in asked]
+        try:
+            answers = await self._ask(place, asked, agent_id, BACKGROUND_SECONDS)
+            unlisted = [each for each, answer in zip(asked, answers, strict=True) if answer.asked_at is None]
+            for each in unlisted[:_MOST_ALONE] if len(asked) > 1 else ():
+                await self._ask(place, [each], agent_id, BACKGROUND_SECONDS)
+        except (LinkFailed, Refused):
+            return False
+        except Exception as error:  # noqa: BLE001  (the next question may do better)
+            logger.warning("asking the gateway of %s failed: %r", state_dir, error)
+            return False
+        return before != [self._said(target, row) for target, row in asked]
+
+    def _said(self, target: StoreTarget, row: Row) -> tuple[bool | None, bool]:
+        known = self._answers.get((target.path, row.key))
+        return (known[1].active, known[1].idle) if known else (None, False)
 
     def _forget_stale(self) -> None:
         """What is too old to go by is news when it is answered again."""

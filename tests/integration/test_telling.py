@@ -212,7 +212,7 @@ def test_a_gateway_that_does_not_answer_when_it_is_told_is_waited_for_once_howev
     settled(world, reconciler)
     assert patches(peer) == 1
     wait_until(lambda: up(reconciler.links), "the link is up again")
-    for _ in range(5):
+    for _ in range(4):
         world.clock.advance(2)
         run_pass(reconciler)
     assert patches(peer) == 1

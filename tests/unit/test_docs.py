@@ -212,9 +212,9 @@ def link_codes() -> set[str]:
     from app.reconcile.gateways import LinkState
 
     found = {LinkState().code, *_CODES.values()}
-    for module in ("openclaw/gateway_access", "openclaw/gateway_link", "reconcile/gateways"):
+    for module in ("openclaw/gateway_access", "openclaw/gateway_link", "openclaw/gateway_place", "reconcile/gateways"):
         for call in calls(module):
-            place = {"NoAccess": 0, "LinkFailed": 0, "_note": 1}.get(name_of(call.func))
+            place = {"NoAccess": 0, "LinkFailed": 0, "_note": 0}.get(name_of(call.func))
             if place is not None and len(call.args) > place:
                 found.update(results(call.args[place]))
         for node in ast.walk(ast.parse(text(f"app/{module}.py"))):
