@@ -138,7 +138,11 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         _look_until(scene, person, lambda: all(_is(scene, key, "done") for key in list(who.refused)[:4]))
         scene.went_on = {key: str(_now(scene, key).get("status")) for key in list(who.refused)[:4]}
         _stop_in_a_turn(scene, person, "agent:main:killed", signal.SIGKILL)
+        time.sleep(WINDOW + 5)  # what must not happen in that time cannot be waited for
+        gateway.start()
         _stop_in_a_turn(scene, Client(gateway), "agent:main:stopped", signal.SIGTERM)
+        gateway.start()
+        time.sleep(WINDOW + 5)
         last = Client(gateway)
         scene.later = {
             key: str(last.listed()[key].get("status")) for key in ("agent:main:killed", "agent:main:stopped")
@@ -229,11 +233,8 @@ def _over(scene: Scene) -> bool:
 
 
 def _stop_in_a_turn(scene: Scene, person: Client, key: str, how: signal.Signals) -> None:
-    """A turn hangs; the gateway is killed or stopped, stays away for longer than a window, and is started again."""
+    """A turn hangs, and the gateway is killed or stopped in it."""
     person.send(key, "HANG")
     _look_until(scene, person, lambda: _now(scene, key).get("status") == "running")
     person.close()
     scene.gateway.end(how)
-    time.sleep(WINDOW + 5)  # what must not happen in that time cannot be waited for
-    scene.gateway.start()
-    time.sleep(WINDOW + 5)
