@@ -74,7 +74,7 @@ def scenery(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def seen(scenery: Scenery) -> Iterator[Seen]:
     sessions = scenery.ui.sessions()
     with clawmend(scenery.gateway, scenery.folder / "clawmend") as service:
-        scenery.person.send(KEY, "LATE 12")
+        scenery.person.send(KEY, "ERROR 400 12")
         chat = scenery.ui.chat(KEY)
         expect(badge(sessions, KEY, "live")).to_be_visible(timeout=PATIENCE_MS)
         expect(chat.locator(STOP)).to_be_visible(timeout=PATIENCE_MS)
@@ -120,7 +120,7 @@ def test_the_tab_that_has_sent_the_message_keeps_its_stop_unless_it_may_be_told_
 ) -> None:
     key = f"agent:main:sent-{way}"
     tab = scenery.ui.chat(key)
-    tab.locator(".agent-chat__input textarea").fill("LATE 3")
+    tab.locator(".agent-chat__input textarea").fill("ERROR 400 3")
     tab.locator("button.chat-send-btn").click()
     expect(tab.locator(STOP)).to_be_visible(timeout=PATIENCE_MS)
     with clawmend(scenery.gateway, scenery.folder / way, CLAWMEND_FREE_SENDING_TAB=way) as service:

@@ -2,13 +2,12 @@
 
 The last directive in the user's messages since the last finished answer counts:
 
-    ERROR code       an HTTP error
-    LATE seconds     the same with 400, later
-    EMPTY            an answer without text
-    SLOW seconds     an answer that trickles in
-    HANG             no answer, ever
-    WORK rounds      so many rounds of a slow answer (8 s) and a tool (7 s), then an answer
-    (anything else)  an answer
+    ERROR code [seconds]   an HTTP error, so many seconds later
+    EMPTY                  an answer without text
+    SLOW seconds           an answer that trickles in
+    HANG                   no answer, ever
+    WORK rounds            so many rounds of a slow answer (8 s) and a tool (7 s), then an answer
+    (anything else)        an answer
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_DIRECTIVE = re.compile(r"\b(ERROR|LATE|EMPTY|SLOW|HANG|WORK)\b ?(\d*)")
+_DIRECTIVE = re.compile(r"\b(ERROR|EMPTY|SLOW|HANG|WORK)\b ?(\d*) ?(\d*)")
 _WORK_TALK, _WORK_TOOL = 8.0, 7
 _STEP = 0.25
 
@@ -39,13 +38,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        what, number, tools_done = _asked(body["messages"])
+        what, number, delay, tools_done = _asked(body["messages"])
         with suppress(ConnectionError):
             if what == "ERROR":
+                self._wait(delay)
                 self._json(number, {"error": {"message": f"asked for {number}", "type": "server_error"}})
-            elif what == "LATE":
-                self._wait(number)
-                self._json(400, {"error": {"message": "asked for 400", "type": "server_error"}})
             elif what == "HANG":
                 self._wait(3_600)
             elif body.get("stream"):
@@ -101,8 +98,8 @@ _BASE = {"id": "chat-1", "object": "chat.completion.chunk", "created": 1, "model
 _SAID = {"role": "assistant", "content": "an answer"}
 
 
-def _asked(messages: list[dict[str, Any]]) -> tuple[str, int, int]:
-    """The directive, its number, and how many tools have answered since the last finished answer."""
+def _asked(messages: list[dict[str, Any]]) -> tuple[str, int, int, int]:
+    """The directive, its two numbers, and how many tools have answered since the last finished answer."""
     said, tools = "", 0
     for message in reversed(messages):
         role = message["role"]
@@ -114,8 +111,8 @@ def _asked(messages: list[dict[str, Any]]) -> tuple[str, int, int]:
         elif role == "assistant" and not message.get("tool_calls"):
             break
     found = _DIRECTIVE.findall(said)
-    word, number = found[-1] if found else ("", "")
-    return word, int(number or 0), tools
+    word, first, second = found[-1] if found else ("", "", "")
+    return word, int(first or 0), int(second or 0), tools
 
 
 @contextmanager

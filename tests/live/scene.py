@@ -24,6 +24,8 @@ CODES = (400, 401, 403, 404)
 WINDOW = 30.0
 STALE = "agent:main:stale"
 """Its row of mid-turn is written back over its end, as a writer that had loaded the store before would."""
+_ALL_BEGUN = 90
+"""Seconds that it takes until all turns have begun, about: until then the gateway writes the store without a pause."""
 _POLL = 1.0
 _PATIENCE = 420.0
 
@@ -41,7 +43,7 @@ class Cast:
 def cast(each: int) -> Cast:
     """`each` refused sessions for every code and agent, and half as many again that are not to be touched."""
     refused = {
-        f"agent:{agent}:refused-{code}-{n}": f"ERROR {code}"
+        f"agent:{agent}:refused-{code}-{n}": f"ERROR {code} {_ALL_BEGUN}"
         for n in range(each)
         for code in CODES
         for agent in ("main", "beta")
