@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## start the service on the demo state
 	@exec $(PY) -m app.cli serve --demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TESTS names some, ARGS go to pytest
-	@$(PY) -m pytest $(or $(TESTS),tests --ignore=tests/faults) -m "not live and not browser and not faults" $(ARGS)
+	@$(PY) -m pytest $(or $(TESTS),tests --ignore=tests/faults --ignore=tests/live --ignore=tests/browser) -m "not live and not browser and not faults" $(ARGS)
 
 test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show that nothing is lost: races, crashes, faults, nonsense, in minutes
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
