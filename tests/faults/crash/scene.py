@@ -186,7 +186,7 @@ def _naive(scene: Scene) -> tuple[Reconciler, Callable[[], str]]:
         fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=folder.fd)
         os.write(fd, change.new)
         os.close(fd)
-        return publish.Published("naive")
+        return publish.Published("naive", None)
 
     rewrite.publish = over_the_old_one  # type: ignore[attr-defined]
     return _settle(scene)
