@@ -43,13 +43,19 @@ class Client:
         self.call("connect", {**base, "caps": [], "commands": [], "permissions": {}, "auth": auth})
 
     def call(self, method: str, params: dict[str, Any], patience: float = 30.0) -> dict[str, Any]:
+        """The reply's payload; a gateway that is still starting is asked again. Raises Refused."""
+        until = time.monotonic() + patience
+        while not (reply := self._ask(method, params, patience)).get("ok"):
+            if reply["error"].get("retryable") is not True or time.monotonic() > until:
+                raise Refused(f"{method}: {reply['error']}")
+            time.sleep(0.2)
+        return dict(reply["payload"])
+
+    def _ask(self, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
         name = str(uuid.uuid4())
         self._socket.send(json.dumps({"type": "req", "id": name, "method": method, "params": params}))
         self._wait(lambda: name in self._replies, patience)
-        reply = self._replies.pop(name)
-        if not reply.get("ok"):
-            raise Refused(f"{method}: {reply.get('error')}")
-        return dict(reply["payload"])
+        return self._replies.pop(name)
 
     def send(self, key: str, message: str) -> str:
         """chat.send; gives the run's id."""

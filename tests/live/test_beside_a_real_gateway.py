@@ -29,6 +29,13 @@ def stuck(scene: Scene) -> set[str]:
     return {key for key in scene.ends if not any(what.get("phase") in OVER for _, what in scene.changes[key])}
 
 
+def ours(scene: Scene) -> set[str]:
+    """What is to be settled. 2026.7.1 keeps `restartRecoveryDeliveryRunId` in a row of mid-turn, so one that is written
+    back is `recovering`: OpenClaw's own to settle.
+    """
+    return stuck(scene) | ({STALE} if scene.gateway.version == LEAVES_IT_RUNNING else set())
+
+
 def test_the_model_s_refusal_leaves_rows_running_where_it_is_known_to(scene: Scene) -> None:
     """On a machine that is busy the gateway's own timer wins here and there."""
     if scene.gateway.version == LEAVES_IT_RUNNING:
@@ -39,8 +46,8 @@ def test_the_model_s_refusal_leaves_rows_running_where_it_is_known_to(scene: Sce
 
 def test_exactly_the_stuck_sessions_are_settled_and_no_other_is_ever_touched(scene: Scene) -> None:
     """Tools for two minutes, retries, 5xx, cron, aborts, queues, kills and restarts of the gateway among them."""
-    assert {a["session_key"] for a in scene.attempts} == stuck(scene) | {STALE}
-    assert set(scene.settled()) == stuck(scene) | {STALE}
+    assert {a["session_key"] for a in scene.attempts} == ours(scene)
+    assert set(scene.settled()) == ours(scene)
 
 
 def test_it_is_settled_thirty_seconds_after_the_end_and_no_later_than_two_more(scene: Scene) -> None:
@@ -50,7 +57,7 @@ def test_it_is_settled_thirty_seconds_after_the_end_and_no_later_than_two_more(s
 
 
 def test_the_gateway_lists_it_as_it_was_settled_and_everybody_who_watches_is_told(scene: Scene) -> None:
-    for key in stuck(scene) | {STALE}:
+    for key in ours(scene):
         attempt = scene.settled()[key]
         target, decided = attempt["after"]["status"], seconds(attempt["decided_at"])
         assert attempt["told"]["answer"] == "as_repaired"
@@ -66,6 +73,8 @@ def test_the_next_turn_in_a_settled_session_works_and_ends_well(scene: Scene) ->
 
 
 def test_a_turn_whose_gateway_was_killed_or_stopped_is_left_to_a_person(scene: Scene) -> None:
+    if scene.gateway.version == MENDED:
+        pytest.skip("it recovers such a turn itself")
     assert scene.later == {"agent:main:killed": "running", "agent:main:stopped": "running"}
 
 
