@@ -5,6 +5,7 @@ from __future__ import annotations
 _DECISION = (
     "tests/unit/test_verdict.py",
     "tests/unit/test_verdict_calm.py",
+    "tests/unit/test_verdict_liveness.py",
     "tests/unit/test_verdict_sentences.py",
     "tests/unit/test_settlement.py",
 )

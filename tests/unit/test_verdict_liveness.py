@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.model import Code, End, Gateway, Liveness, Verdict
+from app.domain.model import Code, End, FileIdentity, Gateway, Liveness, Trail, Verdict
 from tests.unit.test_verdict import ABSENT, ALIVE, NOW, UNKNOWN, an_end, ended_trail, open_trail, verdict
 
 ACTIVE = Liveness(True, False, NOW)
@@ -95,8 +95,15 @@ def test_an_answer_that_proves_nothing_leaves_the_windows_as_they_are(
 
 
 def test_an_answer_of_the_very_moment_of_the_end_counts() -> None:
-    assert Liveness(False, False, 5).rules_out(End(5, "error"), registered=True)
-    assert not Liveness(False, False, 4).rules_out(End(5, "error"), registered=True)
+    assert Liveness(False, False, 5).rules_out(End(5, "error"), registered=True) is True
+    assert Liveness(False, False, 4).rules_out(End(5, "error"), registered=True) is False
+
+
+def test_of_a_gateway_that_nobody_asked_nothing_is_known_and_a_run_is_not_registered_unless_it_is_seen_to_be() -> None:
+    unasked = Liveness()
+
+    assert (unasked.active, unasked.idle, unasked.asked_at, unasked.why) == (None, False, None, "not asked")
+    assert Trail("t.trajectory.jsonl", "t", FileIdentity(1, 1, 1, 1)).registered is False
 
 
 def test_a_success_has_its_30_seconds_with_any_answer_but_a_veto() -> None:
