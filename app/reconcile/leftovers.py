@@ -83,18 +83,14 @@ def find_out(folder: Folder, name: str, attempt: Attempt) -> Left:
 
 def take_away(folder: Folder, left: Left) -> bool:
     """Take away what nobody needs; False when not all of it can be taken away now, or for good."""
-    all_of_it = True
-    for ours in left.past:
-        try:
+    try:
+        for ours in left.past:
             os.fsync(folder.fd)
             os.unlink(ours, dir_fd=folder.fd)
-        except OSError:  # of a disk that fails now
-            all_of_it = False
-    try:
         os.fsync(folder.fd)  # nobody comes by for a file that a power cut brings back after the last look
-    except OSError:
+    except OSError:  # the disk fails now: what tells how the others are to be taken has to outlast them
         return False
-    return all_of_it
+    return True
 
 
 def _files_of(folder: Folder, attempt: Attempt) -> list[str]:

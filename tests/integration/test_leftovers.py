@@ -214,6 +214,30 @@ def test_what_tells_how_another_file_is_to_be_taken_goes_after_it(
     assert gone == [".tmp.kept", ".tmp.back", ".tmp"]
 
 
+@pytest.mark.parametrize("call", ["fsync", "unlink"])
+def test_what_tells_how_another_file_is_to_be_taken_stays_while_that_one_cannot_be_taken_away(
+    repaired: Repaired, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found on 22 November 2026: then nobody knew any more that the other may go, and it stayed for ever."""
+    live(repaired, NEWER)
+    repaired.beside(".tmp.back", THEIRS)
+    kept = repaired.beside(".tmp.kept", THEIRS)
+    real, failed = getattr(os, call), []
+
+    def once(*args: object, **kwargs: object) -> None:
+        if not failed:
+            failed.append(call)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, once)
+        repaired.look(1)
+    assert (failed, kept.exists()) == ([call], True)
+    repaired.look(5)
+    assert not kept.exists()
+
+
 def test_it_is_not_over_before_the_disk_confirms_that_what_was_taken_away_is_gone(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
