@@ -47,7 +47,7 @@ def find_access(
 ) -> Access:
     """From OpenClaw's configuration (the block `gateway`) and its environment; `url` and `token` are ours and go first.
 
-    Raises NoAccess: `not_loopback`, `secret_reference`, `bad_address`.
+    Raises NoAccess: `not_loopback`, `token_needed`, `secret_reference`, `bad_address`.
     """
     address = url or _address(gateway, env)
     try:
@@ -63,6 +63,11 @@ def find_access(
         )
     if token is not None:
         return Access(address, token)
+    if not is_loopback(parts.hostname) and address != _remote_url(gateway):
+        raise NoAccess(
+            "token_needed", f"the token of OpenClaw's configuration is not sent to {parts.hostname}: set "
+            "CLAWMEND_GATEWAY_TOKEN"
+        )  # fmt: skip
     auth = _table(gateway, "auth")
     mode, remote, is_remote = auth.get("mode"), _table(gateway, "remote"), gateway.get("mode") == "remote"
     if mode == "none" and not is_remote:
@@ -94,11 +99,18 @@ def _address(gateway: Mapping[str, Any], env: Mapping[str, str]) -> str:
     given = (env.get("OPENCLAW_GATEWAY_URL") or "").strip()
     if given:
         return given
-    remote = _table(gateway, "remote").get("url")
-    if gateway.get("mode") == "remote" and isinstance(remote, str) and remote.strip():
-        return remote.strip()
+    remote = _remote_url(gateway)
+    if remote is not None:
+        return remote
     scheme = "wss" if _table(gateway, "tls").get("enabled") is True else "ws"
     return f"{scheme}://127.0.0.1:{_port(gateway, env)}"
+
+
+def _remote_url(gateway: Mapping[str, Any]) -> str | None:
+    """The other machine that OpenClaw is set to speak with."""
+    url = _table(gateway, "remote").get("url")
+    remote = gateway.get("mode") == "remote" and isinstance(url, str) and url.strip()
+    return remote or None
 
 
 def _port(gateway: Mapping[str, Any], env: Mapping[str, str]) -> int:

@@ -63,6 +63,10 @@ class Client:
         self.call("chat.send", {"sessionKey": key, "message": message, "idempotencyKey": run})
         return run
 
+    def run_agent(self, key: str, message: str) -> None:
+        """The `agent` call: a turn whose answer is delivered to nobody."""
+        self.call("agent", {"sessionKey": key, "message": message, "idempotencyKey": str(uuid.uuid4())})
+
     def listed(self) -> dict[str, dict[str, Any]]:
         rows = self.call("sessions.list", {"limit": 500})["sessions"]
         return {row["key"]: row for row in rows}

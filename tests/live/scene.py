@@ -23,7 +23,9 @@ from tests.live.gateway import Gateway
 CODES = (400, 401, 403, 404)
 WINDOW = 30.0
 STALE = "agent:main:stale"
-"""Its row of mid-turn is written back over its end, as a writer that had loaded the store before would."""
+"""Its row of mid-turn is written back over its end, as a writer that had loaded the store before would. A turn of the
+`agent` call: of one that is delivered to somebody, 2026.7.1 knows by the row that it is its own to recover.
+"""
 _ALL_BEGUN = 90
 """Seconds that it takes until all turns have begun, about: until then the gateway writes the store without a pause."""
 _POLL = 1.0
@@ -124,7 +126,7 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         person.send("agent:main:queued", "hello again")
         person.send("agent:beta:queued", "hello again")
         _look_until(scene, person, lambda: _all_begun(scene, ("agent:main:aborted", "agent:beta:aborted")))
-        person.send(STALE, "SLOW 10")
+        person.run_agent(STALE, "SLOW 10")
         _look_until(scene, person, lambda: _all_begun(scene, (STALE,)))
         mid_turn = gateway.store()[STALE]
         for agent in ("main", "beta"):

@@ -13,7 +13,7 @@ from tests.live.scene import STALE, WINDOW, Scene, cast, play, seconds
 LEAVES_IT_RUNNING = "2026.5.18"
 OVER = ("end", "error")
 MENDED = "2026.7.1"
-"""It settles a refused turn itself; its rows can still be left running by a stale write, or a kill."""
+"""It settles a refused turn itself; a stale write, or a kill, still leaves a row running."""
 
 
 @pytest.fixture(scope="module", params=[LEAVES_IT_RUNNING, MENDED])
@@ -30,10 +30,8 @@ def stuck(scene: Scene) -> set[str]:
 
 
 def ours(scene: Scene) -> set[str]:
-    """What is to be settled. 2026.7.1 keeps `restartRecoveryDeliveryRunId` in a row of mid-turn, so one that is written
-    back is `recovering`: OpenClaw's own to settle.
-    """
-    return stuck(scene) | ({STALE} if scene.gateway.version == LEAVES_IT_RUNNING else set())
+    """What is to be settled."""
+    return stuck(scene) | {STALE}
 
 
 def test_the_model_s_refusal_leaves_rows_running_where_it_is_known_to(scene: Scene) -> None:

@@ -109,7 +109,23 @@ def test_no_other_machine_is_spoken_with_unless_our_own_setting_names_it(
         find_access(gateway, env)
     assert caught.value.code == "not_loopback"
     assert "CLAWMEND_GATEWAY" in caught.value.detail
-    assert find_access(gateway, env, url="wss://gateway.example").url == "wss://gateway.example"
+    assert find_access(gateway, env, url="wss://gateway.example", token="ours").url == "wss://gateway.example"
+
+
+def test_what_opens_this_machine_s_gateway_is_not_sent_to_another_machine() -> None:
+    with pytest.raises(NoAccess) as caught:
+        find_access({"auth": {"token": "t"}}, {"OPENCLAW_GATEWAY_TOKEN": "e"}, url="wss://gateway.example")
+    assert caught.value.code == "token_needed"
+    assert "CLAWMEND_GATEWAY_TOKEN" in caught.value.detail
+    assert find_access({"auth": {"token": "t"}}, {}, url="ws://127.0.0.1:1") == Access("ws://127.0.0.1:1", "t")
+
+
+def test_the_other_machine_that_OpenClaw_itself_is_set_to_gets_the_token_that_is_set_for_it() -> None:
+    url = "wss://gateway.example"
+    gateway = {"mode": "remote", "remote": {"url": url, "token": "theirs"}}
+    assert find_access(gateway, {}, url=url) == Access(url, "theirs")
+    with pytest.raises(NoAccess, match="not sent"):
+        find_access(gateway, {}, url="wss://another.example")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
