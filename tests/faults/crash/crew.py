@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.crash import judge
-from tests.faults.crash.sweep import AFTER_CALL, Bench, Point
+from tests.faults.crash.sweep import AFTER_CALL, Bench, NotHit, Point
 from tests.faults.crash.trace import END, KILL
 
 _WORKERS = 2
@@ -135,7 +135,12 @@ def _carry_out(order: Order, part: int) -> Tally:
     able = [Point(i, c, order.fault) for i, c in enumerate(calls) if c.can(order.fault)]
     tally = Tally(calls=len(calls), points=len(able))
     for point in _chosen(bench, able, order)[part::_PARTS]:
-        result = bench.run(thing, point, goes_on=order.goes_on)
+        try:
+            result = bench.run(thing, point, goes_on=order.goes_on)
+        except NotHit:
+            if point.call.inside:  # the allocator did without it this time; the disk would be as at the next call
+                continue
+            raise
         tally.runs += 1
         tally.untouched += result.get("untouched", False)
         tally.outcomes[_outcome(result)] += 1

@@ -29,6 +29,10 @@ class HarnessError(Exception):
     """The run did not show what it was to show."""
 
 
+class NotHit(HarnessError):
+    """The call that was to be hit was not made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A fault at one call. `index` is its place in the recording."""
@@ -93,7 +97,7 @@ class Bench:
             trace, said, then = self._subject(thing, point, goes_on=goes_on)
             if _hit(recorded, trace, point):
                 return trace, said, then
-        raise HarnessError(f"{thing.name}: {point} was not hit; the last run went {trace.outward[-5:]}")
+        raise NotHit(f"{thing.name}: {point} was not hit; the last run went {trace.outward[-5:]}")
 
     def _ready(self, thing: Thing) -> None:
         if not self.scene.has(thing.scene):
