@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,8 +56,11 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 class Peer:
     """Started by being made; `stop` closes every connection and the port."""
 
-    def __init__(self, store: Path | None = None, *, port: int = 0, token: str | None = TOKEN) -> None:
+    def __init__(
+        self, store: Path | None = None, *, port: int = 0, token: str | None = TOKEN, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.store = store
+        self._tls = tls
         self.token = token
         self.protocol = 4
         self.grants: Callable[[list[str]], Any] = list
@@ -78,7 +82,7 @@ class Peer:
         self._open: list[ServerConnection] = []
         self._lock = threading.Lock()
         self._server = serve(
-            self._talk, "127.0.0.1", port, process_request=self._http, compression=None, ping_interval=None
+            self._talk, "127.0.0.1", port, process_request=self._http, compression=None, ping_interval=None, ssl=tls
         )
         self.port: int = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -86,7 +90,7 @@ class Peer:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{self.port}"
 
     def methods(self) -> list[str]:
         """What was asked, without the handshakes."""

@@ -25,12 +25,21 @@ class Access:
     url: str
     token: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)
+    """The one that it has to show (PEM), of a gateway on this machine; None: any that is trusted here."""
 
     @property
     def http(self) -> str:
         """The same gateway over HTTP, without a trailing slash."""
-        parts = urlsplit(self.url)
-        return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+        return f"{'https' if self.over_tls else 'http'}://{urlsplit(self.url).netloc}"
+
+    @property
+    def over_tls(self) -> bool:
+        return urlsplit(self.url).scheme == "wss"
+
+    @property
+    def is_here(self) -> bool:
+        return is_loopback(urlsplit(self.url).hostname or "")
 
 
 class NoAccess(Exception):

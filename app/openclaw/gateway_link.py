@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -13,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from app.openclaw.gateway_access import Access
 from app.openclaw.gateway_frames import LARGEST, PROTOCOL, Event, Reply, connect_params, read_frame, request
+from app.openclaw.gateway_tls import trust
 from app.openclaw.parse import word
 
 HANDSHAKE_SECONDS = 5.0
@@ -165,7 +167,12 @@ async def open_link(access: Access, scope: str, hear: Callable[[Event], None] = 
             compression=None,
             proxy=None,
             user_agent_header=None,
+            ssl=trust(access),
         )
+    except ssl.SSLCertVerificationError as error:
+        raise LinkFailed(
+            "certificate", f"it shows a certificate that is not the gateway's: {error.verify_message}"
+        ) from None
     except TimeoutError:
         raise LinkFailed("not_a_gateway", "it accepts connections and says nothing") from None
     except (OSError, websockets.InvalidHandshake, websockets.InvalidURI, EOFError) as error:

@@ -16,6 +16,7 @@ from app.openclaw.gateway_access import Access, NoAccess
 from app.openclaw.gateway_calls import TELL_SECONDS
 from app.openclaw.gateway_frames import READ, Event
 from app.openclaw.gateway_link import Link, LinkFailed, Refused, open_link
+from app.openclaw.gateway_tls import trust
 from app.openclaw.paths import StateDir
 
 logger = logging.getLogger("clawmend")
@@ -110,12 +111,15 @@ class GatewayPlace:
             link.drop()
             raise LinkFailed("not_answering", detail) from None
 
-    async def ask_health(self, client: httpx.AsyncClient) -> None:
+    async def ask_health(self) -> None:
         """The gateway's own word on itself. The body is not read: it may have no end."""
         ready: bool | None = None
         if self.access is not None:
+            client = httpx.AsyncClient(
+                timeout=2.0, trust_env=False, follow_redirects=False, verify=trust(self.access) or False
+            )
             try:
-                async with client.stream("GET", f"{self.access.http}/readyz") as answer:
+                async with client, client.stream("GET", f"{self.access.http}/readyz") as answer:
                     ready = answer.status_code == httpx.codes.OK
             except (httpx.HTTPError, httpx.InvalidURL):
                 ready = None

@@ -13,9 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
-
-import httpx
 
 from app.clock import Clock
 from app.domain.model import Liveness, Row
@@ -35,7 +34,8 @@ from app.openclaw.gateway_calls import (
 from app.openclaw.gateway_frames import ADMIN, Event, session_row
 from app.openclaw.gateway_link import LinkFailed, Refused, open_link
 from app.openclaw.gateway_place import GatewayPlace, LinkState
-from app.openclaw.paths import StateDir, StoreTarget, default_state_dir
+from app.openclaw.gateway_tls import own_certificate
+from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, home_dir
 from app.settings import Settings
 
 logger = logging.getLogger("clawmend")
@@ -193,12 +193,15 @@ class GatewayLinks:
             config = read_gateway_config(state.config_path, self._env)
         except ConfigProblem as error:
             raise NoAccess("config_unreadable", str(error)) from None
-        return find_access(
+        access = find_access(
             config,
             self._env if is_default else {},
             url=None if word == "auto" else word,
             token=own.get_secret_value() if own else None,
         )
+        if access.over_tls and access.is_here:
+            access = replace(access, certificate=own_certificate(config, state.path, home_dir(self._env)))
+        return access
 
     def _say(self) -> None:
         with suppress(RuntimeError):  # whoever listens may be gone before us
@@ -297,9 +300,8 @@ class GatewayLinks:
         return known[2] if known else -math.inf
 
     async def _watch_health(self) -> None:
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False, follow_redirects=False) as client:
-            while True:
-                for place in self._places.values():
-                    await place.ask_health(client)
-                found = all(place.access is not None for place in self._places.values())
-                await asyncio.sleep(_HEALTH_SECONDS if found else 1.0)
+        while True:
+            for place in self._places.values():
+                await place.ask_health()
+            found = all(place.access is not None for place in self._places.values())
+            await asyncio.sleep(_HEALTH_SECONDS if found else 1.0)

@@ -14,7 +14,7 @@ from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
 from app.openclaw import gateway_place
 from app.reconcile import gateways
-from app.reconcile.gateways import GatewayLinks
+from app.reconcile.gateways import JUST_NOW_SECONDS, GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.repair import Ask, NotStuck
 from app.reconcile.scan import state_dirs
@@ -278,6 +278,7 @@ def test_a_repair_of_a_session_with_an_active_run_is_refused_also_by_force(
     finding = finding_of(run_pass(reconciler))
     assert finding.verdict.code is Code.STUCK
     peer.active = {STUCK_KEY}
+    world.clock.advance(JUST_NOW_SECONDS + 0.1)  # the pass has asked too, in the background
     for ask in (PERSON, Ask(Trigger.API, "a person", "a test", force=True, target_status="failed")):
         with pytest.raises(NotStuck, match="the gateway says that a run of it is active"):
             reconciler.repairer.settle(finding, ask)
