@@ -14,23 +14,20 @@ and cannot tell.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.domain.model import FileIdentity
-from app.openclaw import lease
+from app.openclaw import lease, swap
 from app.openclaw.folder import FileProblem, Folder, identity_of
+from app.openclaw.stepping_back import step_back
+from app.openclaw.swap import OWN_PREFIX, WriteFailed
 
-OWN_PREFIX = ".clawmend-"
-_RENAME_EXCHANGE = 2
 _NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _ANY_SIZE = 1 << 40
-_TRIES_TO_HOLD = 1_000
-"""Who opened a store while it was live reads it for less time than so many tries take."""
 
 
 class StoreChanged(Exception):
@@ -41,16 +38,8 @@ class NoExchange(Exception):
     """This file system cannot exchange two names or knows no leases, and the weaker way is not allowed."""
 
 
-class WriteFailed(Exception):
-    """The new version could not be written; the store is untouched."""
-
-
 class NotDurable(Exception):
     """The new version is in place, but the disk did not confirm it."""
-
-
-class VersionsKept(Exception):
-    """A crossing could not be brought to an end: a gateway version lies in a file of ours, for the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +97,16 @@ def publish(folder: Folder, name: str, change: Change, *, allow_rename: bool) ->
         try:
             mode = _go_live(folder, name, temp, ours, change, allow_rename=allow_rename)
         except (StoreChanged, NoExchange, WriteFailed, FileProblem):
-            _unlink_for_good(folder, temp)
+            swap.unlink_for_good(folder, temp)
             raise
         if mode == "exchange":
             if not _is_the_one_read(folder, temp, change.base):
-                _step_back(folder, name, temp, ours)
+                step_back(folder, name, temp, ours)
                 return Crossed()
             lease.let_in(ours)
         inode = _inode(ours)
         _make_durable(folder, ours)
-    _unlink(folder, temp)
+    swap.unlink(folder, temp)
     return Published(mode, _while_it_is(folder, name, inode))
 
 
@@ -147,7 +136,7 @@ def _go_live(folder: Folder, name: str, temp: str, ours: int, change: Change, *,
         raise StoreChanged
     try:
         if held:
-            exchange(folder, temp, name)
+            swap.exchange(folder, temp, name)
             return "exchange"
     except OSError as error:
         if error.errno == errno.ENOENT:
@@ -179,142 +168,6 @@ def _is_the_one_read(folder: Folder, temp: str, base: StoreBytes) -> bool:
         return False
 
 
-def _step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
-    """Put the gateway's newest version back, as though we had never been there, and take ours away.
-
-    `temp` is the version that we displaced. Whatever the gateway writes after it is built on it, since nobody could
-    read ours. Raises VersionsKept, and WriteFailed where nothing is lost, but there is to be no later try.
-    """
-    with ExitStack() as stack:
-        shut = [ours]
-        try:
-            certain, second_names = _put_back(folder, name, temp, shut, stack)
-            past = _named_as_past(folder, temp, shut)
-            _sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
-            if _is_a_file(folder, name):
-                newest = folder.read(name, _ANY_SIZE)[0]
-                for fd in shut:
-                    lease.say_instead(fd, newest)
-        except (OSError, FileProblem) as error:
-            raise VersionsKept(f"a gateway version may lie in {temp}*: {error}") from error
-        still_there = [each for each in second_names if not _unlink(folder, each)]  # nobody will read ours any more
-        for fd in shut:
-            lease.let_in(fd)
-    if not certain:
-        raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
-    if still_there:  # a look sees by `past` that they may go
-        raise WriteFailed(f"the disk fails, and {still_there[0]} cannot be taken away")
-    _unlink_for_good(folder, past)
-
-
-def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> tuple[bool, list[str]]:
-    """Exchange until what comes out is what we had put there, or somebody has written over that, or deleted it.
-
-    The gateway may write between our look and our exchange; then an older version of its own has the name until the
-    next exchange, and is held shut for so long as well: `shut` gets what is to be given the newest version's content.
-    Gives whether what is in `temp` then is known to be an ancestor of what is live, and the second names of all that
-    was given the store's name, which a reader may write over. Raises OSError, FileProblem.
-    """
-    second_names: list[str] = []
-    placed, certain = identity_of(os.fstat(shut[0])), True
-    while _lies(folder, name) == placed:
-        placing = _lies(folder, temp)
-        held = _hold_shut_too(folder, temp, stack)
-        second_names.append(kept_name(temp, len(second_names)))
-        with suppress(OSError):  # should we fail or be killed now, who waits reads what is taken back, and writes on it
-            os.link(temp, second_names[-1], src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-        try:
-            exchange(folder, temp, name)
-        except FileNotFoundError:
-            break
-        if placing is None or _lies(folder, temp) == placed:
-            if held is not None:
-                lease.let_in(held)
-            return True, second_names
-        placed, certain = placing, held is not None
-        if held is not None:
-            shut.append(held)
-    moved_away = not second_names and os.fstat(shut[0]).st_nlink > 0  # neither written over nor deleted
-    return certain and not moved_away, second_names
-
-
-def _lies(folder: Folder, name: str) -> FileIdentity | None:
-    """What has this name, be it a link or a folder. Raises OSError."""
-    try:
-        return identity_of(os.stat(name, dir_fd=folder.fd, follow_symlinks=False))
-    except FileNotFoundError:
-        return None
-
-
-def _is_a_file(folder: Folder, name: str) -> bool:
-    """Raises FileProblem where that cannot be told."""
-    try:
-        return folder.identity(name) is not None
-    except FileProblem as problem:
-        if problem.code in ("symlink", "not_a_file"):
-            return False
-        raise
-
-
-def _hold_shut_too(folder: Folder, temp: str, stack: ExitStack) -> int | None:
-    """A descriptor of the gateway version in `temp`, held shut; None when it cannot be had, or somebody reads on."""
-    try:
-        fd = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
-    except OSError:
-        return None
-    stack.callback(os.close, fd)
-    for _ in range(_TRIES_TO_HOLD):
-        with suppress(lease.AlreadyOpen):
-            return fd if lease.hold_shut(fd) else None
-    return None
-
-
-def _named_as_past(folder: Folder, temp: str, shut: list[int]) -> str:
-    """Give what has been taken back a name that tells so, whatever it says from now on; what its name is then."""
-    try:
-        if _lies(folder, temp) not in [identity_of(os.fstat(fd)) for fd in shut]:
-            return temp
-        os.rename(temp, back_name(temp), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    except OSError:  # who waits for it is to be given its content all the same
-        return temp
-    return back_name(temp)
-
-
-def kept_name(temp: str, number: int = 0) -> str:
-    """A second name of a gateway version that we put back."""
-    return f"{temp}.kept{number or ''}"
-
-
-def back_name(temp: str) -> str:
-    """What was live for an instant, and is given the content of what stands in its place: nobody needs it."""
-    return f"{temp}.back"
-
-
-def _sync(folder: Folder, name: str) -> None:
-    """Bring a gateway version that we have exchanged to the disk, and its name: the gateway syncs nothing, and a name
-    must not outlast its bytes (xfs would give a file of 0 bytes). Raises OSError, FileProblem.
-    """
-    if _is_a_file(folder, name):
-        with folder.opened(name) as (fd, _):
-            os.fsync(fd)
-    os.fsync(folder.fd)
-
-
-def put_back(folder: Folder, name: str, temp: str) -> None:
-    """Give the store's name back to the gateway version in `temp`, for good. Raises OSError, FileProblem."""
-    exchange(folder, temp, name)
-    _sync(folder, name)
-
-
-def exchange(folder: Folder, one: str, other: str) -> None:
-    """Swap two names of one folder in one instant. Raises OSError."""
-    if _renameat2 is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if _renameat2(folder.fd, os.fsencode(one), folder.fd, os.fsencode(other), _RENAME_EXCHANGE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 @contextmanager
 def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterator[int]:
     """A descriptor of a new file `temp` with the group of `name`, on disk. Raises WriteFailed, leaving none behind."""
@@ -332,7 +185,7 @@ def _written_beside(folder: Folder, name: str, temp: str, data: bytes) -> Iterat
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
         except OSError as error:
-            _unlink_for_good(folder, temp)
+            swap.unlink_for_good(folder, temp)
             if error.errno == errno.ENOENT:
                 raise StoreChanged from None
             raise WriteFailed(f"the new version could not be written: {error.strerror}") from None
@@ -349,37 +202,3 @@ def _make_durable(folder: Folder, ours: int) -> None:
         os.utime(ours, ns=(st.st_atime_ns, st.st_mtime_ns + 1_000_000))
     except OSError as error:
         raise NotDurable(f"the folder could not be synced: {error.strerror}") from None
-
-
-def _unlink(folder: Folder, name: str) -> bool:
-    """Take away a file of ours; False for one that cannot be taken away now: a later look does it."""
-    try:
-        os.unlink(name, dir_fd=folder.fd)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _unlink_for_good(folder: Folder, name: str) -> None:
-    """Take away a file of ours so that no power cut brings it back: beside a later try's version that is live, it would
-    be taken for one that the gateway wrote. Raises WriteFailed: then there is to be no later try.
-    """
-    try:
-        os.unlink(name, dir_fd=folder.fd)
-        os.fsync(folder.fd)
-    except OSError as error:
-        raise WriteFailed(f"the disk fails, and {name} may come back: {error.strerror}") from None
-
-
-def _load_renameat2() -> ctypes._NamedFuncPointer | None:
-    try:
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    return function
-
-
-_renameat2 = _load_renameat2()

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from app.audit.models import Attempt
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.publish import OWN_PREFIX, back_name, put_back
 from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.stepping_back import back_name, put_back
+from app.openclaw.swap import OWN_PREFIX
 
 _ANY_SIZE = 1 << 40
 _NOTHING = hashlib.sha256(b"").hexdigest()

@@ -27,13 +27,13 @@ from app.openclaw.publish import (
     Published,
     StoreBytes,
     StoreChanged,
-    VersionsKept,
-    WriteFailed,
     publish,
     read_for_writing,
 )
 from app.openclaw.quiet import StoreBusy, wait_until_quiet
 from app.openclaw.sessions_json import StoreProblem
+from app.openclaw.stepping_back import VersionsKept
+from app.openclaw.swap import WriteFailed
 from app.reconcile.leftovers import anything_left
 from app.settings import Settings
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PUBLISH = "app/openclaw/publish.py"
+STEPPING_BACK = "app/openclaw/stepping_back.py"
+SWAP = "app/openclaw/swap.py"
 REWRITE = "app/reconcile/rewrite.py"
 CROSSINGS = "tests/integration/test_crossings.py::"
 
@@ -64,8 +66,8 @@ ABLATIONS = (
     Ablation(
         "fsync the file",
         PUBLISH,
-        "            os.fsync(fd)\n        except OSError as error:\n            _unlink",
-        "        except OSError as error:\n            _unlink",
+        "            os.fsync(fd)\n        except OSError as error:\n            swap.unlink",
+        "        except OSError as error:\n            swap.unlink",
         CROSSINGS + "test_the_folder_is_synced_before_a_displaced_version_is_taken_away",
     ),
     Ablation(
@@ -92,7 +94,7 @@ ABLATIONS = (
     Ablation(
         "exchange",
         PUBLISH,
-        "            exchange(folder, temp, name)\n            return",
+        "            swap.exchange(folder, temp, name)\n            return",
         "            os.rename(temp, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)\n            return",
         "tests/integration/test_publish.py::test_a_deleted_store_is_never_brought_back",
     ),
@@ -105,56 +107,56 @@ ABLATIONS = (
     ),
     Ablation(
         "put the gateway's version back",
-        PUBLISH,
+        STEPPING_BACK,
         "            certain, second_names = _put_back(folder, name, temp, shut, stack)\n",
         "            certain, second_names = True, []\n",
         CROSSINGS + "test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte",
     ),
     Ablation(
         "only where ours is still live",
-        PUBLISH,
+        STEPPING_BACK,
         "    while _lies(folder, name) == placed:",
         "    while True:",
         CROSSINGS + "test_a_newer_gateway_version_is_not_taken_out_of_its_place_for_an_instant",
     ),
     Ablation(
         "hold shut what is put back",
-        PUBLISH,
+        STEPPING_BACK,
         "        held = _hold_shut_too(folder, temp, stack)\n",
         "        held = None\n",
         CROSSINGS + "test_who_opens_an_older_gateway_version_in_the_put_back_reads_the_newest",
     ),
     Ablation(
         "give the reader the gateway's version",
-        PUBLISH,
+        STEPPING_BACK,
         "lease.say_instead(fd, newest)",
         "pass",
         CROSSINGS + "test_who_opens_ours_in_a_crossing_reads_what_the_gateway_wrote_in_its_place",
     ),
     Ablation(
         "fsync what is put back",
-        PUBLISH,
-        "            _sync(folder, name)  # no power",
+        STEPPING_BACK,
+        "            swap.sync(folder, name)  # no power",
         "            # no power",
         CROSSINGS + "test_the_put_back_is_on_disk_before_ours_is_written_over",
     ),
     Ablation(
         "gone for good before the next try",
-        PUBLISH,
+        SWAP,
         "        os.unlink(name, dir_fd=folder.fd)\n        os.fsync(folder.fd)\n",
         "        os.unlink(name, dir_fd=folder.fd)\n",
         CROSSINGS + "test_a_try_that_came_to_nothing_is_gone_for_good_before_the_next_one",
     ),
     Ablation(
         "quarantine: keep what is not known to live on",
-        PUBLISH,
+        STEPPING_BACK,
         "    if not certain:\n",
         "    if False:\n",
         CROSSINGS + "test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version",
     ),
     Ablation(
         "quarantine: a second name for what crossed",
-        PUBLISH,
+        STEPPING_BACK,
         "            os.link(temp, second_names[-1], ",
         "            _ = dict(",
         CROSSINGS + "test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes",
@@ -168,7 +170,7 @@ ABLATIONS = (
     ),
     Ablation(
         "quarantine: know what was taken back by its name",
-        PUBLISH,
+        STEPPING_BACK,
         "            past = _named_as_past(folder, temp, shut)\n",
         "            past = temp\n",
         "tests/integration/test_recovery.py"
@@ -192,7 +194,7 @@ ABLATIONS = (
     Ablation(
         "take the displaced away",
         PUBLISH,
-        "        _make_durable(folder, ours)\n    _unlink(folder, temp)\n",
+        "        _make_durable(folder, ours)\n    swap.unlink(folder, temp)\n",
         "        _make_durable(folder, ours)\n",
         "tests/integration/test_publish.py"
         "::test_the_new_version_takes_the_place_of_the_old_one_and_leaves_nothing_behind",

@@ -17,9 +17,11 @@ from app.domain.splice import CannotSplice, Edit, FieldEdit, splice
 from app.openclaw import publish as protocol
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
-from app.openclaw.publish import NoExchange, NotDurable, Published, StoreBytes, VersionsKept, WriteFailed
+from app.openclaw.publish import NoExchange, NotDurable, Published, StoreBytes
 from app.openclaw.quiet import StoreBusy
 from app.openclaw.sessions_json import StoreProblem
+from app.openclaw.stepping_back import VersionsKept
+from app.openclaw.swap import WriteFailed
 from app.reconcile import rewrite as rewriting
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, MetaData, inspect, text
 from app.audit.log import AuditLog, AuditUnavailable, make_engine, new_id
 from app.audit.migrate import HEAD, migrate
 from app.audit.models import METADATA
-from app.openclaw import publish as protocol
+from app.openclaw import swap
 from app.reconcile.repair import Ask, CannotUndo
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_for, run_pass, tree_unchanged
 
@@ -145,7 +145,7 @@ def test_intent_and_plan_are_committed_before_the_store_is_touched(
     before = world.store().read_bytes()
     reconciler = world.reconciler()
     seen: list[Any] = []
-    real = protocol.exchange
+    real = swap.exchange
 
     def exchange(*args: Any) -> None:
         with sqlite3.connect(f"file:{world.folder}/own/audit.db?mode=ro", uri=True) as other:
@@ -153,7 +153,7 @@ def test_intent_and_plan_are_committed_before_the_store_is_touched(
         assert world.store().read_bytes() == before
         real(*args)
 
-    monkeypatch.setattr(protocol, "exchange", exchange)
+    monkeypatch.setattr(swap, "exchange", exchange)
     run_for(reconciler, world.clock, 120, step=30)
     ((outcome, key, no_plan, edit),) = seen
     assert (outcome, key, no_plan) == (None, STUCK_KEY, 0)

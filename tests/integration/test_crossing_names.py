@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.openclaw import publish as protocol
+from app.openclaw import stepping_back, swap
 from app.openclaw.publish import Crossed
 from tests.integration.test_crossings import TEMP, after_each_exchange, writes
 from tests.integration.test_publish import NAME, Store, before_each_exchange, dumped, store
@@ -32,7 +32,10 @@ def test_ours_is_named_as_past_before_it_is_given_other_bytes(store: Store, monk
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     seen = sizes_at_each_sync(monkeypatch, store)
     store.publish(change)
-    assert seen == [{protocol.back_name(TEMP): len(change.new), protocol.kept_name(TEMP): len(dumped(store.own))}, {}]
+    assert seen == [
+        {stepping_back.back_name(TEMP): len(change.new), stepping_back.kept_name(TEMP): len(dumped(store.own))},
+        {},
+    ]
 
 
 def test_ours_that_cannot_be_named_as_past_is_taken_back_all_the_same(store: Store, monkeypatch: Patch) -> None:
@@ -48,7 +51,7 @@ def test_ours_that_cannot_be_named_as_past_is_taken_back_all_the_same(store: Sto
     before_each_exchange(monkeypatch, once_live)
     seen = sizes_at_each_sync(monkeypatch, store)
     assert isinstance(store.publish(change), Crossed)
-    assert seen == [{TEMP: len(change.new), protocol.kept_name(TEMP): len(dumped(store.own))}, {}]
+    assert seen == [{TEMP: len(change.new), stepping_back.kept_name(TEMP): len(dumped(store.own))}, {}]
 
 
 def test_a_gateway_version_that_a_newer_one_replaced_is_not_named_as_taken_back(
@@ -68,7 +71,7 @@ def test_a_gateway_version_that_a_newer_one_replaced_is_not_named_as_taken_back(
     after_each_exchange(monkeypatch, None, write(3))
     seen = sizes_at_each_sync(monkeypatch, store)
     assert isinstance(store.publish(), Crossed)
-    assert seen == [{TEMP: len(versions[1]), protocol.kept_name(TEMP): len(versions[0])}, {}]
+    assert seen == [{TEMP: len(versions[1]), stepping_back.kept_name(TEMP): len(versions[0])}, {}]
     assert store.path.read_bytes() == versions[2]
 
 
@@ -94,23 +97,23 @@ def test_every_version_that_is_put_back_has_a_second_name_of_its_own(store: Stor
 
 
 def test_a_second_name_that_cannot_be_taken_away_ends_the_tries(store: Store, monkeypatch: Patch) -> None:
-    kept = protocol.kept_name(TEMP)
+    kept = stepping_back.kept_name(TEMP)
 
     def fails() -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     when(monkeypatch, "unlink", kept, fails)
-    with pytest.raises(protocol.WriteFailed) as raised:
+    with pytest.raises(swap.WriteFailed) as raised:
         store.publish()
     assert str(raised.value) == f"the disk fails, and {kept} cannot be taken away"
     assert store.path.read_bytes() == dumped(store.own)
-    assert {kept, protocol.back_name(TEMP)} == set(store.ours()), "a look sees by the one that the other may go"
+    assert {kept, stepping_back.back_name(TEMP)} == set(store.ours()), "a look sees by the one that the other may go"
 
 
 def test_a_second_name_that_is_gone_already_is_no_reason_to_end_the_tries(store: Store, monkeypatch: Patch) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    kept = protocol.kept_name(TEMP)
+    kept = stepping_back.kept_name(TEMP)
     when(monkeypatch, "unlink", kept, store.path.with_name(kept).unlink)
     assert isinstance(store.publish(), Crossed)
     assert os.listdir(store.path.parent) == [NAME]

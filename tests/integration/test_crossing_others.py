@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.openclaw import lease
-from app.openclaw import publish as protocol
+from app.openclaw import lease, stepping_back, swap
 from app.openclaw.folder import FileProblem
 from app.openclaw.publish import Crossed
 from tests.integration.test_crossings import TEMP, after_each_exchange, writes
@@ -90,7 +89,7 @@ def test_where_ours_is_moved_and_linked_to_in_a_crossing_the_link_stands_and_wha
 ) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     after_each_exchange(monkeypatch, lambda: moved_and_linked_to(store))
-    with pytest.raises(protocol.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept):
         store.publish()
     assert store.path.readlink() == Path("elsewhere.json")
     assert dumped(store.own) in [path.read_bytes() for path in store.path.parent.iterdir()]
@@ -115,7 +114,7 @@ def test_the_second_name_of_a_link_that_crossed_is_of_the_link(store: Store, mon
     before_each_exchange(monkeypatch, lambda: a_link(store), killed)
     with pytest.raises(KeyboardInterrupt):
         store.publish()
-    kept = store.path.with_name(protocol.kept_name(TEMP))
+    kept = store.path.with_name(stepping_back.kept_name(TEMP))
     assert os.readlink(kept) == "elsewhere.json"
     assert store.path.with_name("elsewhere.json").stat().st_nlink == 1
 
@@ -134,16 +133,16 @@ def test_a_store_that_cannot_be_asked_about_after_the_put_back_keeps_what_crosse
     change = store.change()
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     after_each_exchange(monkeypatch, None, lambda: fail(monkeypatch, "stat", errno.EIO, lambda name: name == NAME))
-    with pytest.raises(protocol.VersionsKept, match="a gateway version may lie in "):
+    with pytest.raises(stepping_back.VersionsKept, match="a gateway version may lie in "):
         store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours() == {protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}
+    assert store.ours() == {stepping_back.back_name(TEMP): change.new, stepping_back.kept_name(TEMP): dumped(store.own)}
 
 
 def test_a_file_that_lies_under_our_name_already_is_not_written_over(store: Store) -> None:
     change, lies = store.change(), store.path.with_name(TEMP)
     lies.write_bytes(b"somebody's")
-    with pytest.raises(protocol.WriteFailed, match="no file could be made beside the store: File exists"):
+    with pytest.raises(swap.WriteFailed, match="no file could be made beside the store: File exists"):
         store.publish(change)
     assert (lies.read_bytes(), store.path.read_bytes()) == (b"somebody's", change.base.data)
 

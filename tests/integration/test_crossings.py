@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.openclaw import lease
+from app.openclaw import lease, stepping_back, swap
 from app.openclaw import publish as protocol
 from app.openclaw.folder import Folder
 from app.openclaw.publish import Crossed, Published
@@ -33,7 +33,7 @@ def writes(store: Store, **fields: object) -> Callable[[], None]:
 
 
 def after_each_exchange(patch: pytest.MonkeyPatch, *moments: Callable[[], None] | None) -> None:
-    real, waiting = protocol.exchange, list(moments)
+    real, waiting = swap.exchange, list(moments)
 
     def exchange(folder: Folder, one: str, other: str) -> None:
         real(folder, one, other)
@@ -41,7 +41,7 @@ def after_each_exchange(patch: pytest.MonkeyPatch, *moments: Callable[[], None] 
         if moment is not None:
             moment()
 
-    patch.setattr(protocol, "exchange", exchange)
+    patch.setattr(swap, "exchange", exchange)
 
 
 class Reader(threading.Thread):
@@ -197,7 +197,7 @@ def test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version(
     first, second, third = (writes(store, **{f"field{n}": n}) for n in (1, 2, 3))
     before_each_exchange(monkeypatch, first, second)
     after_each_exchange(monkeypatch, None, third)
-    with pytest.raises(protocol.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept):
         store.publish()
     assert store.path.read_bytes() == dumped(store.own)
     (kept,) = store.ours().values()
@@ -242,7 +242,7 @@ def test_killed_in_a_crossing_what_crossed_outlasts_what_a_reader_of_ours_writes
         store.publish()
     crossed = dumped(store.own)
     store.gateway_writes(lambda rows: rows[OTHER].update(updatedAt=20, built="on ours"))
-    assert store.ours()[protocol.kept_name(TEMP)] == crossed
+    assert store.ours()[stepping_back.kept_name(TEMP)] == crossed
 
 
 def test_killed_in_a_second_put_back_the_newest_outlasts_what_a_reader_of_the_older_one_writes(
@@ -259,14 +259,14 @@ def test_killed_in_a_second_put_back_the_newest_outlasts_what_a_reader_of_the_ol
         store.publish()
     newest = dumped(store.own)
     store.gateway_writes(lambda rows: rows[OTHER].update(updatedAt=21, built="on the first"))
-    assert store.ours()[protocol.kept_name(TEMP, 1)] == newest
+    assert store.ours()[stepping_back.kept_name(TEMP, 1)] == newest
 
 
 def test_what_was_taken_back_has_a_name_that_says_so_before_it_is_written_over(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    back, kept = protocol.back_name(TEMP), protocol.kept_name(TEMP)
+    back, kept = stepping_back.back_name(TEMP), stepping_back.kept_name(TEMP)
     seen: list[tuple[set[str], bool, bytes]] = []
 
     def looked(fd: int, _: bytes) -> None:
@@ -301,18 +301,18 @@ def test_a_second_name_that_cannot_be_taken_away_ends_the_repair_and_what_tells_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
-    fail(monkeypatch, "unlink", errno.EIO, lambda name: name == protocol.kept_name(TEMP))
-    with pytest.raises(protocol.WriteFailed, match="cannot be taken away"):
+    fail(monkeypatch, "unlink", errno.EIO, lambda name: name == stepping_back.kept_name(TEMP))
+    with pytest.raises(swap.WriteFailed, match="cannot be taken away"):
         store.publish()
     gateways = dumped(store.own)
     assert store.path.read_bytes() == gateways
-    assert store.ours() == {protocol.back_name(TEMP): gateways, protocol.kept_name(TEMP): gateways}
+    assert store.ours() == {stepping_back.back_name(TEMP): gateways, stepping_back.kept_name(TEMP): gateways}
 
 
 def test_a_displaced_version_that_cannot_be_read_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     after_each_exchange(monkeypatch, lambda: fail(monkeypatch, "pread", errno.EIO))
     change = store.change()
-    with pytest.raises(protocol.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept):
         store.publish(change)
     assert store.path.read_bytes() == change.base.data
 
@@ -326,13 +326,13 @@ def test_a_disk_that_is_full_in_a_crossing_keeps_what_a_waiting_reader_could_ove
     after_each_exchange(monkeypatch, reader.go_and_wait)
     with monkeypatch.context() as patch:
         fail(patch, call, errno.ENOSPC)
-        with pytest.raises(protocol.VersionsKept):
+        with pytest.raises(stepping_back.VersionsKept):
             store.publish()
     reader.comes_back_with()
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours()[protocol.kept_name(TEMP)] == dumped(store.own)
+    assert store.ours()[stepping_back.kept_name(TEMP)] == dumped(store.own)
     store.gateway_writes(lambda rows: rows[OTHER].pop("label"))
-    assert b"nnnn" in store.ours()[protocol.kept_name(TEMP)]
+    assert b"nnnn" in store.ours()[stepping_back.kept_name(TEMP)]
 
 
 def test_an_exchange_that_fails_in_a_crossing_leaves_the_gateways_version_in_our_hand(
@@ -342,7 +342,7 @@ def test_an_exchange_that_fails_in_a_crossing_leaves_the_gateways_version_in_our
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     before_each_exchange(monkeypatch, writes(store, updatedAt=21), fails)
-    with pytest.raises(protocol.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept):
         store.publish()
     assert store.ours()[TEMP] == dumped(store.own)
 
@@ -374,10 +374,10 @@ def test_a_gateway_version_that_cannot_be_synced_stands_and_the_repair_is_given_
     change = store.change()
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     after_each_exchange(monkeypatch, None, lambda: fail(monkeypatch, "fsync", errno.EIO))
-    with pytest.raises(protocol.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept):
         store.publish(change)
     assert store.path.read_bytes() == dumped(store.own)
-    assert store.ours() == {protocol.back_name(TEMP): change.new, protocol.kept_name(TEMP): dumped(store.own)}
+    assert store.ours() == {stepping_back.back_name(TEMP): change.new, stepping_back.kept_name(TEMP): dumped(store.own)}
 
 
 @pytest.mark.parametrize("moment", ["before the exchange", "crossed"])
@@ -418,7 +418,7 @@ def test_somebody_who_has_our_new_version_open_already_stops_the_repair(
         return real(fd)
 
     monkeypatch.setattr(lease, "hold_shut", a_backup_reads_along)
-    with pytest.raises(protocol.WriteFailed, match="another process has opened"):
+    with pytest.raises(swap.WriteFailed, match="another process has opened"):
         store.publish(change)
     os.close(opened[0])
     assert store.path.read_bytes() == change.base.data

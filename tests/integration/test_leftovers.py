@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from app.openclaw import publish as protocol
+from app.openclaw import swap
 from app.openclaw.folder import Folder
 from tests.integration.test_look_outcomes import Repaired, repaired
 from tests.integration.test_publish import before_each_exchange, fail, without_exchange
@@ -78,14 +78,14 @@ def test_the_put_back_is_the_exchange_that_a_repair_uses(repaired: Repaired, mon
     """A store that is deleted in its last instant is not brought back by it."""
     left = repaired.beside(".tmp", THEIRS)
     asked: list[tuple[str, str]] = []
-    real = protocol.exchange
+    real = swap.exchange
 
     def exchange(folder: Folder, one: str, other: str) -> None:
         asked.append((one, other))
         repaired.world.store().unlink()
         real(folder, one, other)
 
-    monkeypatch.setattr(protocol, "exchange", exchange)
+    monkeypatch.setattr(swap, "exchange", exchange)
     repaired.look(1)
     assert asked == [(left.name, "sessions.json")]
     assert (left.read_bytes(), repaired.world.store().exists()) == (THEIRS, False)

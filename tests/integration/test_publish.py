@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.domain.splice import splice
-from app.openclaw import lease
+from app.openclaw import lease, swap
 from app.openclaw import publish as protocol
 from app.openclaw.folder import Folder
 from app.openclaw.publish import Change, Crossed, Published
@@ -75,7 +75,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def before_each_exchange(monkeypatch: pytest.MonkeyPatch, *moments: Callable[[], None] | None) -> None:
     """Run the n-th of `moments` directly before the n-th exchange: the last instant in which a gateway can slip in."""
-    real, waiting = protocol.exchange, list(moments)
+    real, waiting = swap.exchange, list(moments)
 
     def exchange(folder: Folder, one: str, other: str) -> None:
         moment = waiting.pop(0) if waiting else None
@@ -83,7 +83,7 @@ def before_each_exchange(monkeypatch: pytest.MonkeyPatch, *moments: Callable[[],
             moment()
         real(folder, one, other)
 
-    monkeypatch.setattr(protocol, "exchange", exchange)
+    monkeypatch.setattr(swap, "exchange", exchange)
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int, when: Callable[[Any], bool] = lambda _: True) -> None:
@@ -177,7 +177,7 @@ def test_a_disk_that_fails_leaves_the_old_store_and_no_litter(
     change, inode = store.change(), store.path.stat().st_ino
     with monkeypatch.context() as patch:
         fail(patch, call, number)
-        with pytest.raises(protocol.WriteFailed):
+        with pytest.raises(swap.WriteFailed):
             store.publish(change)
     assert (store.path.stat().st_ino, store.path.read_bytes()) == (inode, dumped(BEFORE))
     assert os.listdir(store.path.parent) == [NAME]
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_synced_keeps_the_displaced_version(
 
 
 def without_exchange(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(protocol, "_renameat2", None)
+    patch.setattr(swap, "_renameat2", None)
 
 
 def without_leases(patch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_the_weaker_way_checks_once_more_directly_before_its_rename(
         store.path.unlink() if deleted else store.gateway_writes(lambda rows: rows.pop(OTHER))
         raise OSError(errno.EINVAL, "no exchange here")
 
-    monkeypatch.setattr(protocol, "exchange", moment)
+    monkeypatch.setattr(swap, "exchange", moment)
     with pytest.raises(protocol.StoreChanged):
         store.publish(allow_rename=True)
     assert store.ours() == {}
@@ -267,8 +267,8 @@ def test_the_weaker_way_checks_once_more_directly_before_its_rename(
 
 
 def test_a_rename_that_fails_is_a_failed_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_renameat2", None)
+    monkeypatch.setattr(swap, "_renameat2", None)
     fail(monkeypatch, "rename", errno.EIO)
-    with pytest.raises(protocol.WriteFailed):
+    with pytest.raises(swap.WriteFailed):
         store.publish(allow_rename=True)
     assert os.listdir(store.path.parent) == [NAME]

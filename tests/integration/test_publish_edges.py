@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.openclaw import lease
+from app.openclaw import lease, stepping_back, swap
 from app.openclaw import publish as protocol
 from app.openclaw.publish import Crossed, Published
 from tests.integration.test_crossing_others import a_link
@@ -128,7 +128,7 @@ def test_who_waits_for_the_gateways_version_does_not_wait_for_the_disk(store: St
 
 
 def test_who_waits_in_a_crossing_is_let_in_before_ours_is_taken_away(store: Store, monkeypatch: Patch) -> None:
-    back = protocol.back_name(TEMP)
+    back = stepping_back.back_name(TEMP)
     before_each_exchange(monkeypatch, writes(store, updatedAt=21))
     seen = when(monkeypatch, "unlink", back, can_be_opened(store, back))
     assert isinstance(store.publish(), Crossed)
@@ -179,12 +179,12 @@ def test_the_touch_leaves_the_time_of_the_last_reading(store: Store, monkeypatch
 
 def test_an_exchange_that_fails_says_what_the_system_says(store: Store, monkeypatch: Patch) -> None:
     ctypes.set_errno(0)  # what an earlier call left there is nothing that this one says
-    monkeypatch.setattr(protocol, "_renameat2", protocol._load_renameat2())
+    monkeypatch.setattr(swap, "_renameat2", swap._load_renameat2())
     with pytest.raises(FileNotFoundError, match="No such file or directory"):
-        protocol.exchange(store.folder, "neither", "nor")
+        swap.exchange(store.folder, "neither", "nor")
     without_exchange(monkeypatch)
     with pytest.raises(OSError, match="Function not implemented") as raised:
-        protocol.exchange(store.folder, NAME, NAME)
+        swap.exchange(store.folder, NAME, NAME)
     assert raised.value.errno == errno.ENOSYS
 
 
@@ -205,7 +205,7 @@ def test_what_a_look_puts_back_is_on_the_disk_with_its_name(store: Store, monkey
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    protocol.put_back(store.folder, NAME, "theirs")
+    stepping_back.put_back(store.folder, NAME, "theirs")
     assert calls == ["theirs", "folder"]
     assert (store.path.read_bytes(), theirs.read_bytes()) == (b"{}", dumped(store.own))
     assert OTHER in store.own

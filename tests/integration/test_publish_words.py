@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.openclaw import lease
+from app.openclaw import lease, stepping_back, swap
 from app.openclaw import publish as protocol
 from app.openclaw.folder import FileProblem
 from tests.integration.test_crossings import TEMP, after_each_exchange, writes
@@ -82,7 +82,7 @@ def test_a_write_that_failed_says_what_failed_and_why(
     change = store.change()
     with monkeypatch.context() as patch:
         arrange(store, patch)
-        with pytest.raises(protocol.WriteFailed) as raised:
+        with pytest.raises(swap.WriteFailed) as raised:
             store.publish(change, allow_rename=allow_rename)
     assert str(raised.value) == words
     assert store.path.read_bytes() == change.base.data
@@ -106,7 +106,7 @@ def test_a_disk_that_does_not_confirm_says_so(store: Store, monkeypatch: Patch) 
 
 def test_a_crossing_that_fails_says_in_which_file_a_gateway_version_may_lie(store: Store, monkeypatch: Patch) -> None:
     before_each_exchange(monkeypatch, writes(store, updatedAt=21), raising(errno.EIO))
-    with pytest.raises(protocol.VersionsKept) as raised:
+    with pytest.raises(stepping_back.VersionsKept) as raised:
         store.publish()
     assert str(raised.value) == f"a gateway version may lie in {TEMP}*: [Errno 5] Input/output error"
 
@@ -122,7 +122,7 @@ def test_a_version_that_is_kept_says_where_and_why(store: Store, monkeypatch: Pa
     monkeypatch.setattr(lease, "hold_shut", only_ours)
     before_each_exchange(monkeypatch, writes(store, first=1), writes(store, second=2))
     after_each_exchange(monkeypatch, None, writes(store, third=3))
-    with pytest.raises(protocol.VersionsKept) as raised:
+    with pytest.raises(stepping_back.VersionsKept) as raised:
         store.publish()
     assert str(raised.value) == f"a gateway version is kept in {TEMP}, since another took its place meanwhile"
     assert list(store.ours()) == [TEMP]

@@ -13,7 +13,7 @@ import pytest
 
 from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt
-from app.openclaw import publish as protocol
+from app.openclaw import swap
 from app.openclaw.folder import Folder
 from tests.integration.test_publish import before_each_exchange, fail
 from tests.world import STUCK_KEY, World, attempts, run_for, run_pass
@@ -60,13 +60,13 @@ def before_the_exchange(patch: pytest.MonkeyPatch, _: World) -> None:
 
 
 def after_the_exchange(patch: pytest.MonkeyPatch, _: World) -> None:
-    real = protocol.exchange
+    real = swap.exchange
 
     def dying(folder: Folder, one: str, other: str) -> None:
         real(folder, one, other)
         die()
 
-    patch.setattr(protocol, "exchange", dying)
+    patch.setattr(swap, "exchange", dying)
 
 
 def before_the_unlink(patch: pytest.MonkeyPatch, _: World) -> None:
@@ -95,7 +95,7 @@ def before_the_put_back(patch: pytest.MonkeyPatch, world: World) -> None:
 
 
 def after_the_put_back(patch: pytest.MonkeyPatch, world: World) -> None:
-    real, count = protocol.exchange, 0
+    real, count = swap.exchange, 0
 
     def dying(folder: Folder, one: str, other: str) -> None:
         nonlocal count
@@ -106,7 +106,7 @@ def after_the_put_back(patch: pytest.MonkeyPatch, world: World) -> None:
         if count == 2:
             die()
 
-    patch.setattr(protocol, "exchange", dying)
+    patch.setattr(swap, "exchange", dying)
 
 
 def when_ours_says_it_with_spaces_at_its_end(patch: pytest.MonkeyPatch, world: World) -> None:

@@ -35,6 +35,8 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/describe.py": (("tests/unit/test_describe.py",),),
     "app/openclaw/lease.py": (_LEASE, _PUBLISH),
     "app/openclaw/publish.py": (_PUBLISH, _RECOVERY),
+    "app/openclaw/stepping_back.py": (_PUBLISH, _RECOVERY),
+    "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
     "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY),

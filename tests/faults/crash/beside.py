@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.openclaw import publish
+from app.openclaw import publish, swap
 from app.openclaw.folder import Folder
 from app.reconcile import rewrite
 
@@ -106,7 +106,7 @@ def around_the_first_exchange(
     before: Callable[[], None], after: Callable[[], None] | None = None, given_up: Callable[[], None] | None = None
 ) -> None:
     """Run `before` and `after` directly at our first exchange, and `given_up` when that try has come to nothing."""
-    exchange, carry_out = publish._renameat2, publish.publish
+    exchange, carry_out = swap._renameat2, publish.publish
     assert exchange is not None
     to_come: list[Callable[[], None] | None] = [before, after]
     to_follow = [given_up]
@@ -124,7 +124,7 @@ def around_the_first_exchange(
         _run_next(to_follow)
         return result
 
-    publish._renameat2 = renameat2  # type: ignore[assignment]
+    swap._renameat2 = renameat2  # type: ignore[assignment]
     rewrite.publish = try_once  # type: ignore[attr-defined]
 
 

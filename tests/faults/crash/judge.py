@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from app.audit.models import Trigger
-from app.openclaw.publish import OWN_PREFIX
+from app.openclaw.swap import OWN_PREFIX
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.repair import Ask
 from tests.faults.crash.beside import WROTE, WROTE_AGAIN

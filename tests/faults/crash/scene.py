@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.audit.models import Trigger
-from app.openclaw import publish
+from app.openclaw import publish, swap
 from app.openclaw.folder import Folder
 from app.reconcile import rewrite
 from app.reconcile.looks import Looker
@@ -56,7 +56,7 @@ class Scene:
         return (self._aside / name).is_dir()
 
     def has_a_file_of_ours(self, name: str) -> bool:
-        return any((self._aside / name).rglob(f"{publish.OWN_PREFIX}*"))
+        return any((self._aside / name).rglob(f"{swap.OWN_PREFIX}*"))
 
     def put_aside(self, name: str) -> None:
         shutil.copytree(self.folder, self._aside / name)
@@ -232,7 +232,7 @@ def _let_nothing_of_ours_be_unlinked() -> None:
     real = os.unlink
 
     def unlink(path: str, *, dir_fd: int | None = None) -> None:
-        if str(path).startswith(publish.OWN_PREFIX):
+        if str(path).startswith(swap.OWN_PREFIX):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(path, dir_fd=dir_fd)
 

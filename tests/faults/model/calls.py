@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from app.openclaw import publish
+from app.openclaw import swap
 from tests.faults.model.gateway import STORE
 from tests.faults.model.record import Record
 
@@ -110,7 +110,7 @@ class Calls:
             for name in ("rename", "utime", "close", "link", "posix_fallocate"):
                 patch.setattr(os, name, self._around(name, getattr(os, name)))
             patch.setattr(fcntl, "fcntl", self._around("fcntl", fcntl.fcntl))
-            patch.setattr(publish, "_renameat2", self._around("renameat2", publish._renameat2))
+            patch.setattr(swap, "_renameat2", self._around("renameat2", swap._renameat2))
             yield
 
     @contextmanager

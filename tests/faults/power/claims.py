@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt, Outcome
-from app.openclaw.publish import OWN_PREFIX
+from app.openclaw.swap import OWN_PREFIX
 from tests.faults.power.disk import CannotMount, mounted
 from tests.faults.power.scenes import NEXT_PASSES, Moment, Played, Versions
 from tests.world import World, attempts, run_pass

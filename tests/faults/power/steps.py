@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt
-from app.openclaw import publish as protocol
+from app.openclaw import swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Steps:
                 self._follow(patch, os, name, lambda args: str(args[0]))
             for name in _BY_FD:
                 self._follow(patch, os, name, lambda args: _name_of(args[0]))
-            self._follow(patch, protocol, "_renameat2", lambda args: os.fsdecode(args[1]), before=True)
+            self._follow(patch, swap, "_renameat2", lambda args: os.fsdecode(args[1]), before=True)
             self._follow_open(patch)
             self._follow_sync(patch)
             self._follow_write(patch)
@@ -211,4 +211,4 @@ def _name_of(fd: int) -> str:
 def _short(name: str) -> str:
     """Which of the files it is, whatever the attempt's id."""
     name = os.path.basename(name)
-    return "ours" if name.startswith(protocol.OWN_PREFIX) else name
+    return "ours" if name.startswith(swap.OWN_PREFIX) else name

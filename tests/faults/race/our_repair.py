@@ -13,7 +13,7 @@ from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import SystemClock
 from app.domain.model import Gateway
-from app.openclaw import lease
+from app.openclaw import lease, swap
 from app.openclaw import publish as publishing
 from app.openclaw.folder import Folder
 from app.reconcile import reconciler as reconciling
@@ -107,7 +107,7 @@ class OurRepair:
 
     def _watch_publish(self) -> None:
         """Note what each publish came to. It is the real one that runs."""
-        publish, read, exchange = rewriting.publish, rewriting.read_for_writing, publishing._renameat2
+        publish, read, exchange = rewriting.publish, rewriting.read_for_writing, swap._renameat2
         let_in = lease.let_in
         assert exchange is not None
         moments = {"read": 0.0, "exchange": 0.0}
@@ -137,13 +137,13 @@ class OurRepair:
 
         rewriting.read_for_writing = reading
         rewriting.publish = publishes
-        publishing._renameat2 = exchanging  # type: ignore[assignment]
+        swap._renameat2 = exchanging  # type: ignore[assignment]
         lease.let_in = letting_in
 
 
 def _linger_around_exchange(most_ms: float) -> None:
     """Wait up to so long before and after each exchange of names, so that far more gateway writes cross it."""
-    exchange = publishing._renameat2
+    exchange = swap._renameat2
     assert exchange is not None
     chance = random.Random(os.getpid())
 
@@ -153,7 +153,7 @@ def _linger_around_exchange(most_ms: float) -> None:
         time.sleep(chance.random() * most_ms / 1000)
         return done
 
-    publishing._renameat2 = lingering  # type: ignore[assignment]
+    swap._renameat2 = lingering  # type: ignore[assignment]
 
 
 def _counted(words: Any) -> dict[str, int]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from app.openclaw import publish as publishing
+from app.openclaw import swap
 from app.openclaw.folder import Folder
-from app.openclaw.publish import Change, Crossed, VersionsKept, publish, read_for_writing
+from app.openclaw.publish import Change, Crossed, publish, read_for_writing
+from app.openclaw.stepping_back import VersionsKept
 from app.reconcile.reconciler import Reconciler
 from tests.faults.race.field import COUNTER_KEY, NODE, PACKAGE
 from tests.faults.race.held import held_gateway, told_gateway
@@ -104,7 +105,7 @@ def test_a_gateway_that_writes_three_times_while_ours_is_taken_back_loses_none(
     store = tmp_path / "sessions.json"
     store.write_text(json.dumps({COUNTER_KEY: {"sessionId": "counter", "updatedAt": 0}}))
     store.chmod(0o600)
-    exchange, calls = publishing._renameat2, 0
+    exchange, calls = swap._renameat2, 0
     assert exchange is not None
     with told_gateway(store) as gateway, Folder(str(tmp_path)) as folder:
 
@@ -129,7 +130,7 @@ def test_a_gateway_that_writes_three_times_while_ours_is_taken_back_loses_none(
             return done
 
         base = read_for_writing(folder, store.name, 1 << 20)
-        monkeypatch.setattr(publishing, "_renameat2", crossed)
+        monkeypatch.setattr(swap, "_renameat2", crossed)
         with suppress(VersionsKept):
             publish(folder, store.name, Change(base, base.data + b" ", "token"), allow_rename=False)
         third.join()
@@ -149,7 +150,7 @@ def test_nobody_reads_an_older_version_while_ours_is_taken_back(
     """The same, seen by whoever opens the store in that instant."""
     store = tmp_path / "sessions.json"
     gateway_writes(store, 1)
-    exchange, calls, read = publishing._renameat2, 0, list[str]()
+    exchange, calls, read = swap._renameat2, 0, list[str]()
     assert exchange is not None
     reader = threading.Thread(target=lambda: read.append(store.read_text()))
 
@@ -164,7 +165,7 @@ def test_nobody_reads_an_older_version_while_ours_is_taken_back(
             reader.join(0.3)  # it may have to wait for us: then it reads when we are done
         return done
 
-    monkeypatch.setattr(publishing, "_renameat2", crossed_twice)
+    monkeypatch.setattr(swap, "_renameat2", crossed_twice)
     with Folder(str(tmp_path)) as folder:
         base = read_for_writing(folder, store.name, 1 << 20)
         done = publish(folder, store.name, Change(base, b'{"version": "ours"}', "token"), allow_rename=False)
