@@ -26,7 +26,7 @@ class TheSameEachTime(Machine):
 
 def test_the_ten_invariants_hold_whatever_happens_in_whatever_order(soak: bool) -> None:
     chosen = settings(
-        max_examples=400 if soak else 45,
+        max_examples=150 if soak else 45,
         stateful_step_count=50 if soak else 20,
         database=None,
         deadline=None,

@@ -1,6 +1,6 @@
 """Beside the gateway's own writer: no write of it is lost, nobody reads nonsense, every overwritten repair is noticed.
 
-The bounded form takes about 80 s. The long form (`--soak`) takes about an hour and prints the table of docs/safety.md;
+The bounded form takes about 80 s. The long form (`--soak`) takes about half an hour and prints the table of docs/safety.md;
 with `RACES_JSON=FILE` in the environment every result is written there as well.
 """
 
@@ -37,14 +37,14 @@ OURS = {
 }
 OURS_FOR_LONG = {
     "2 KB, full speed": Contest(SMALL, "ours", 100_000, most_seconds=3_600),
-    "2 KB, bursts, slow exchange": Contest(SMALL, "ours", 20_000, IN_BURSTS[SMALL], most_seconds=300, linger_ms=5),
-    "400 KB, bursts": Contest(MIDDLE, "ours", 20_000, IN_BURSTS[MIDDLE], most_seconds=300),
-    "5 MB, bursts": Contest(LARGE, "ours", 2_000, IN_BURSTS[LARGE], most_seconds=300),
-    "2 KB, bursts": Contest(SMALL, "ours", 20_000, IN_BURSTS[SMALL], most_seconds=300),
-    "400 KB, full speed": Contest(MIDDLE, "ours", 100_000, most_seconds=600),
-    "5 MB, full speed": Contest(LARGE, "ours", 100_000, most_seconds=300),
+    "2 KB, bursts, slow exchange": Contest(SMALL, "ours", 20_000, IN_BURSTS[SMALL], most_seconds=120, linger_ms=5),
+    "400 KB, bursts": Contest(MIDDLE, "ours", 20_000, IN_BURSTS[MIDDLE], most_seconds=120),
+    "5 MB, bursts": Contest(LARGE, "ours", 2_000, IN_BURSTS[LARGE], most_seconds=120),
+    "2 KB, bursts": Contest(SMALL, "ours", 20_000, IN_BURSTS[SMALL], most_seconds=120),
+    "400 KB, full speed": Contest(MIDDLE, "ours", 100_000, most_seconds=300),
+    "5 MB, full speed": Contest(LARGE, "ours", 100_000, most_seconds=200),
     "2 KB, now and then, as delivered": Contest(
-        SMALL, "ours", 100_000, NOW_AND_THEN, most_seconds=600, quiet=1.0, patience=10.0
+        SMALL, "ours", 100_000, NOW_AND_THEN, most_seconds=300, quiet=1.0, patience=10.0
     ),
 }
 WITH_PAUSES = {
