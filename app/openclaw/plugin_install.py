@@ -103,9 +103,9 @@ def own_version() -> str:
 
 
 def _object_in(text: str) -> dict[str, Any]:
-    """The JSON object in what a command printed; warnings may stand before it."""
+    """The JSON object in what a command printed; warnings may stand in lines before it."""
     try:
-        found = json.loads(text[text.index("{") :])
+        found = json.loads(text[f"\n{text}".index("\n{") :])
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -68,7 +68,7 @@ class Inside:
             )
             changed = self._links.change(target, plan.order)
             outcome, why = _outcome_of(changed, plan.edit)
-            if changed.applied:
+            if outcome == Outcome.APPLIED:
                 done["edit"] = _edit_of(changed)
             if changed.told:
                 done["told"] = {"at": rfc3339(self._clock.now()), "answer": "as_repaired", "why": "by the plugin"}
