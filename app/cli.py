@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     audit = command("audit", _audit, "list what was repaired, the newest first")
     audit.add_argument("--limit", type=int, default=20)
     audit.add_argument("--json", action="store_true")
+    plugin = command("plugin", _plugin, "the companion plugin inside the gateway: put it there, look, take it away")
+    plugin.add_argument("what", choices=("install", "status", "remove"))
+    plugin.add_argument("--openclaw", metavar="PATH", help="the command `openclaw`, where it is not in PATH")
     return parser
 
 
@@ -183,10 +186,60 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     for attempt in found:
         when = describe_attempt(attempt)["opened_at"]
         print(f"{when}  {attempt.id}  {attempt.outcome or 'open':<11} {attempt.kind:<6} {attempt.trigger:<9}", end=" ")
-        print(f"{attempt.session_key}: {_change(attempt)}")
+        print(f"{attempt.hand:<6} {attempt.session_key}: {_change(attempt)}")
     if not found:
         print("nothing was repaired yet")
     return NOTHING_STUCK
+
+
+def _plugin(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.openclaw.plugin_install import PluginInstaller, PluginProblem
+    from app.reconcile.scan import state_dirs
+
+    states = state_dirs(settings, os.environ)
+    if len(states) != 1:
+        raise _Cannot("CLAWMEND_STATE_DIR names several state dirs; name the one whose gateway is meant")
+    try:
+        installer = PluginInstaller(states[0], os.environ, arguments.openclaw)
+        if arguments.what == "install":
+            print(f"installed: version {installer.install().version}\nrestart the gateway, which then loads it")
+            return NOTHING_STUCK
+        installed = installer.look()
+        if arguments.what == "remove" and installed is not None:
+            installer.remove()
+            print("removed\nrestart the gateway, which has it until then")
+            return NOTHING_STUCK
+    except PluginProblem as error:
+        raise _Cannot(str(error)) from None
+    if installed is None:
+        print("not installed")
+        return NOTHING_STUCK if arguments.what == "remove" else SOMETHING_STUCK
+    how = "" if installed.enabled else ", but not enabled"
+    print(f"installed: version {installed.version} in {installed.path}{how}")
+    loaded, says = _loaded(settings)
+    print(says)
+    return NOTHING_STUCK if loaded else SOMETHING_STUCK
+
+
+def _loaded(settings: Settings) -> tuple[bool, str]:
+    """Whether the gateway that runs now has the plugin, and a sentence."""
+    from app.clock import SystemClock
+    from app.main import build_links
+
+    links = build_links(settings, SystemClock())
+    if links is None:
+        return False, "CLAWMEND_GATEWAY is off, so it is not used"
+    links.start()
+    try:
+        links.wait_until_settled(_LINK_PATIENCE)
+        (state,) = links.states().values()
+    finally:
+        links.stop()
+    if state.code != "up":
+        return False, f"whether the gateway has loaded it is not known: {state.detail or state.code}"
+    if state.plugin:
+        return True, "the gateway has loaded it: it settles the rows from now on"
+    return False, "the gateway that runs now has not loaded it: restart it"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 TOKEN = "the-gateways-own-token"
+FIELDS = ("status", "endedAt", "runtimeMs", "abortedLastRun")
 
 
 class Asked(NamedTuple):
@@ -74,6 +75,8 @@ class Peer:
             "sessions.patch": self.patch_session,
             "gateway.restart.preflight": lambda _: {"safe": True, "counts": self.counts},
         }
+        self.admin_only = {"sessions.patch"}
+        """Methods that the scope of reading is not enough for."""
         self.before: Callable[[Any, str, dict[str, Any]], None] = lambda _c, _m, _f: None
         """Called with the connection, the method and the request before it is answered."""
         self.greet: Callable[[ServerConnection], None] = self.challenge
@@ -137,6 +140,45 @@ class Peer:
         assert params["key"] in rows, "this call would have made a row"
         return {"ok": True, "path": str(self.store), "key": params["key"], "entry": rows[params["key"]]}
 
+    # --- with the companion plugin in it ---
+
+    def load_plugin(self) -> None:
+        self.on |= {
+            "clawmend.live": self.live,
+            "clawmend.settle": self.settle_row,
+            "clawmend.undo": self.undo_row,
+        }
+        self.admin_only |= {"clawmend.settle", "clawmend.undo"}
+
+    def live(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"store": str(self.store), "active": [s["key"] in self.active for s in params["sessions"]]}
+
+    def settle_row(self, params: dict[str, Any]) -> dict[str, Any]:
+        ended, status = params["endedAt"], params["status"]
+        runtime = max(0, ended - params["expectedStartedAt"])
+        after = {"status": status, "endedAt": ended, "runtimeMs": runtime, "abortedLastRun": status == "killed"}
+        return self._change_row(params, after)
+
+    def undo_row(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._change_row(params, {f["name"]: f.get("before") for f in params["fields"]})
+
+    def _change_row(self, params: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+        """As the gateway would: the whole store rewritten, renamed in place; a field that becomes None goes."""
+        assert self.store is not None
+        rows = json.loads(self.store.read_bytes())
+        row = rows[params["key"]]
+        assert (row["sessionId"], row["startedAt"]) == (params["expectedSessionId"], params["expectedStartedAt"])
+        before = {name: row[name] for name in FIELDS if name in row}
+        row.update(fields)
+        rows[params["key"]] = {name: value for name, value in row.items() if value is not None}
+        beside = self.store.with_name("new")
+        beside.write_text(json.dumps(rows, indent=2, ensure_ascii=False))
+        beside.chmod(0o600)
+        beside.rename(self.store)
+        after = {name: rows[params["key"]][name] for name in FIELDS if name in rows[params["key"]]}
+        told = {"sessions": True, "chat": "runId" in params}
+        return {"applied": True, "reason": None, "before": before, "after": after, "told": told}
+
     # --- the wire ---
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -169,7 +211,7 @@ class Peer:
         reply: dict[str, Any] = {"type": "res", "id": frame["id"]}
         try:
             if method in self.on:
-                if method == "sessions.patch" and "operator.admin" not in scopes:
+                if method in self.admin_only and "operator.admin" not in scopes:
                     raise Refuse("INVALID_REQUEST", "missing scope: operator.admin")
                 reply |= {"ok": True, "payload": self.on[method](params)}
             else:
@@ -195,6 +237,7 @@ class Peer:
             "type": "hello-ok",
             "protocol": self.protocol,
             "server": {"version": "2026.5.18", "connId": "c"},
+            "features": {"methods": [*self.on], "events": []},
             "auth": {"role": "operator", "scopes": self.grants(params["scopes"])},
         }
 

@@ -94,12 +94,15 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
 
 
 def _gateway_check(links: GatewayLinks | None) -> dict[str, Any]:
-    """How many links stand how (docs/gateway.md has each word), and how many gateways say on /readyz to be well."""
+    """How many links stand how (docs/gateway.md has each word), how many gateways say on /readyz to be well, how many
+    have our plugin.
+    """
     if links is None:
-        return {"status": "pass", "links": {"off": 1}, "ready": None}
+        return {"status": "pass", "links": {"off": 1}, "ready": None, "plugins": None}
     states = list(links.states().values())
     codes: dict[str, int] = {}
     for state in states:
         codes[state.code] = codes.get(state.code, 0) + 1
     well = all(s.code == "up" and s.ready is not False for s in states)
-    return {"status": "pass" if well else "warn", "links": codes, "ready": sum(1 for s in states if s.ready)}
+    ready, plugins = sum(1 for s in states if s.ready), sum(1 for s in states if s.plugin)
+    return {"status": "pass" if well else "warn", "links": codes, "ready": ready, "plugins": plugins}

@@ -65,6 +65,7 @@ def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, An
         "verdict_reason": attempt.verdict_reason,
         "before": attempt.before,
         "after": attempt.after,
+        "hand": attempt.hand,
         "mode": attempt.mode,
         "crossings": attempt.crossings,
         "opened_at": rfc3339(attempt.opened_at),

@@ -49,6 +49,7 @@ ATTEMPTS = Table(
     Column("undo_of", String(36)),
     Column("retry_of", String(36)),
     Column("told", JSON(none_as_null=True)),
+    Column("hand", String(8), nullable=False, server_default="file"),
     Index("ix_repair_attempts_store_path_session_key", "store_path", "session_key"),
     Index("ix_repair_attempts_outcome_finished_at", "outcome", "finished_at"),
 )
@@ -111,3 +112,5 @@ class Attempt:
     """When the last look was taken; None while looks are still to come."""
     told: dict[str, Any] | None = None
     """What the gateway answered when it was told of it; None while nobody has told it."""
+    hand: str = "file"
+    """Who changes the row: `file`, or `plugin` (the companion plugin inside the gateway)."""

@@ -56,6 +56,7 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
             "gateway_idle": evidence.liveness.idle,
             "asked_at": rfc3339(evidence.liveness.asked_at),
             "reason": evidence.liveness.why,
+            "by_plugin": evidence.liveness.by_plugin,
         },
         "watched_seconds": round(evidence.watched, 3),
         "calm_seconds": None if evidence.calm is None else round(min(evidence.calm, evidence.watched), 3),

@@ -174,12 +174,14 @@ class Liveness:
     """When it was asked (epoch ms)."""
     why: str = "not asked"
     """Why it does not tell."""
+    by_plugin: bool = False
+    """The companion plugin said so: it knows of every run, also of one that the gateway does not register."""
 
     def rules_out(self, end: End, *, registered: bool) -> bool:
         """Whether no run can follow `end` by itself: the gateway was asked after it, and nothing runs for it."""
         if self.asked_at is None or self.asked_at < end.ts or self.active is not False:
             return False
-        return registered or self.idle
+        return registered or self.idle or self.by_plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,13 @@ class Evidence:
     """We saw it look otherwise before: what it shows now is no older than `watched`."""
     calm: float | None = math.inf
     """Seconds of our monotonic clock for which no other session of its gateway has been at work; None: one is."""
+
+    @property
+    def ended_run(self) -> str | None:
+        """The run whose end is the last word in the trajectories."""
+        spoken = [t for t in self.trails if t.last]
+        latest = max(spoken, key=lambda t: t.last.ts if t.last else 0, default=None)
+        return latest.end.run_id if latest is not None and latest.end is not None else None
 
     @property
     def fingerprint(self) -> tuple[object, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.model import Liveness, Row
 from app.openclaw.gateway_frames import SessionRow, session_row
-from app.openclaw.gateway_link import Link
-from app.openclaw.parse import whole, word
-from app.openclaw.paths import StoreTarget
+from app.openclaw.gateway_link import Link, Refused
+from app.openclaw.gateway_plugin import ask_plugin, has_plugin
+from app.openclaw.parse import whole
+from app.openclaw.paths import StoreTarget, is_same_file
 
 ASK_SECONDS = 1.0
 """For an answer that somebody waits for; a gateway that prepares a turn may be silent for longer."""
@@ -42,8 +42,12 @@ async def find_row(link: Link, target: StoreTarget, row: Row, agent_id: str) -> 
 async def ask_liveness(link: Link, asked: list[tuple[StoreTarget, Row]], agent_id: str, now: int) -> list[Liveness]:
     """For each row whether a run of it is active; `now` (epoch ms) is when this was asked.
 
-    One question for many rows: while a gateway prepares a turn, each costs it two seconds. Raises LinkFailed, Refused.
+    One question for many rows: while a gateway prepares a turn, each costs it two seconds. The companion plugin, where
+    it is there and knows, goes before all else. Raises LinkFailed, Refused.
     """
+    told = await _by_plugin(link, asked, agent_id, now)
+    if told is not None:
+        return told
     many = {"limit": _MOST_AT_ONCE} if len(asked) > 1 else None
     listed = await _list(link, agent_id, many or {"search": asked[0][1].session_id, "limit": _MOST_OF_ONE_ID})
     answers = [_liveness(listed, target, row, now) for target, row in asked]
@@ -52,6 +56,23 @@ async def ask_liveness(link: Link, asked: list[tuple[StoreTarget, Row]], agent_i
         if _nothing_counted(preflight.get("counts")):
             return [_idle(answer) if answer.active is False else answer for answer in answers]
     return answers
+
+
+async def _by_plugin(
+    link: Link, asked: list[tuple[StoreTarget, Row]], agent_id: str, now: int
+) -> list[Liveness] | None:
+    """None where there is no plugin, or where it does not know of one of them."""
+    paths = {target.path for target, _ in asked}
+    if not has_plugin(link) or len(paths) != 1:
+        return None
+    try:
+        said = await ask_plugin(link, [row for _, row in asked], agent_id, paths.pop(), BACKGROUND_SECONDS)
+    except Refused:
+        return None
+    if None in said:
+        return None
+    words = {True: "the plugin says that a run is active", False: "the plugin says that no run is active"}
+    return [Liveness(each, False, now, words[each], by_plugin=True) for each in said if each is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +93,7 @@ def _found(listed: _Listed, target: StoreTarget, row: Row) -> SessionRow:
     found = listed.rows.get((row.key.lower(), row.session_id))
     if found is None:
         raise Elsewhere("the gateway does not list this session")
-    if not _same_file(listed.path, target.path):
+    if not is_same_file(listed.path, target.path):
         raise Elsewhere("the gateway that answers keeps its sessions elsewhere")
     return found
 
@@ -101,7 +122,7 @@ async def tell(link: Link, target: StoreTarget, key: str, repaired: dict[str, An
     """
     answer = await link.call("sessions.patch", {"key": key}, TELL_SECONDS)
     entry = session_row(answer.get("entry"))
-    if not _same_file(answer.get("path"), target.path) or entry is None:
+    if not is_same_file(answer.get("path"), target.path) or entry is None:
         return Told("otherwise", "another store than ours was patched")
     if (entry.status, entry.ended_at) != (repaired.get("status"), repaired.get("endedAt")):
         return Told("otherwise", f"the gateway has the row as {entry.status or 'without a status'}")
@@ -117,8 +138,3 @@ async def inject(link: Link, key: str, message: str) -> None:
 
 def _nothing_counted(counts: object) -> bool:
     return isinstance(counts, dict) and len(counts) > 0 and all(whole(n) == 0 for n in counts.values())
-
-
-def _same_file(path: object, ours: str) -> bool:
-    path = word(path)
-    return path is not None and "\0" not in path and os.path.realpath(path) == os.path.realpath(ours)

@@ -37,6 +37,7 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message[:200]}")
         self.code = code
+        self.missing_scope = "missing scope" in message or code == "FORBIDDEN"
 
 
 class Link:
@@ -53,6 +54,10 @@ class Link:
         self._reader = asyncio.create_task(self._read())
         self.version = ""
         """OpenClaw's, from its hello."""
+        self.methods: frozenset[str] = frozenset()
+        """What can be called, from its hello; plugins add theirs."""
+        self.too_small_for: set[str] = set()
+        """Methods that turned out to need more than the scope of this link."""
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
         """The reply's payload. Raises LinkFailed (`closed`, `not_answering`) and Refused."""
@@ -112,6 +117,9 @@ class Link:
         server = hello.get("server")
         version = word(server.get("version")) if isinstance(server, dict) else None
         self.version = self._hidden(version or "")[:40]
+        features = hello.get("features")
+        methods = features.get("methods") if isinstance(features, dict) else None
+        self.methods = frozenset(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else frozenset()
 
     async def _read(self) -> None:
         try:

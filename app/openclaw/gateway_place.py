@@ -14,8 +14,9 @@ import httpx
 from app.clock import Clock
 from app.openclaw.gateway_access import Access, NoAccess
 from app.openclaw.gateway_calls import TELL_SECONDS
-from app.openclaw.gateway_frames import READ, Event
+from app.openclaw.gateway_frames import ADMIN, READ, Event
 from app.openclaw.gateway_link import Link, LinkFailed, Refused, open_link
+from app.openclaw.gateway_plugin import CHANGE_SECONDS, Changed, NotReached, Order, Unanswered, carry_out, has_plugin
 from app.openclaw.gateway_tls import trust
 from app.openclaw.paths import StateDir
 
@@ -36,6 +37,8 @@ class LinkState:
     version: str = ""
     ready: bool | None = None
     """What its own /readyz says; None: it does not answer."""
+    plugin: bool = False
+    """The companion plugin is in there."""
 
 
 class GatewayPlace:
@@ -73,7 +76,7 @@ class GatewayPlace:
                 try:
                     await link.call("sessions.subscribe", {}, TELL_SECONDS)
                     self.link = link
-                    self._note("up", "", link.version)
+                    self._note("up", "", link)
                     is_up()
                     why = await link.wait_closed()
                     if self.link is link:
@@ -111,6 +114,23 @@ class GatewayPlace:
             link.drop()
             raise LinkFailed("not_answering", detail) from None
 
+    async def change(self, order: Order) -> Changed:
+        """Have the companion plugin change a row. Raises NotReached, Unanswered."""
+        try:
+            link = self.linked()
+            if self.hushed:
+                raise NotReached("its gateway did not answer a moment ago")
+            admin = await open_link(link.access, ADMIN)  # for this one call: the link that stays may only read
+        except LinkFailed as error:
+            raise NotReached(error.detail) from None
+        try:
+            async with self.patience(link, CHANGE_SECONDS, drop=False):
+                return await carry_out(admin, order)
+        except LinkFailed as error:
+            raise Unanswered(error.detail) from None
+        finally:
+            await admin.close()
+
     async def ask_health(self) -> None:
         """The gateway's own word on itself. The body is not read: it may have no end."""
         ready: bool | None = None
@@ -125,12 +145,16 @@ class GatewayPlace:
                 ready = None
         self.known = replace(self.known, ready=ready)
 
-    def _note(self, code: str, detail: str, version: str = "") -> None:
+    def _note(self, code: str, detail: str, link: Link | None = None) -> None:
         was = self.known
-        self.known = replace(was, code=code, detail=detail, version=version or was.version)
+        plugin = link is not None and has_plugin(link)
+        self.known = replace(
+            was, code=code, detail=detail, version=link.version if link else was.version, plugin=plugin
+        )
         if was.code == code:
             return
-        if code == "up":
-            logger.info("linked with the gateway of %s (OpenClaw %s)", self._state.path, version)
+        if link is not None:
+            of = f"OpenClaw {link.version}{', with our plugin' if plugin else ''}"
+            logger.info("linked with the gateway of %s (%s)", self._state.path, of)
         elif was.code in ("up", "connecting"):
             logger.warning("no link with the gateway of %s: %s (%s)", self._state.path, detail, code)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.openclaw.config import SessionConfig, normalize_agent_id
+from app.openclaw.parse import word
 
 STORE_NAME = "sessions.json"
 
@@ -152,3 +153,9 @@ def _real_folders(root: str) -> list[str]:
 def _set(value: str | None) -> str | None:
     word = (value or "").strip()
     return word if word and word not in ("undefined", "null") else None
+
+
+def is_same_file(path: object, ours: str) -> bool:
+    """Whether what a gateway says is the path of our file; it may say anything."""
+    path = word(path)
+    return path is not None and "\0" not in path and os.path.realpath(path) == os.path.realpath(ours)

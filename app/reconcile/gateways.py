@@ -32,8 +32,9 @@ from app.openclaw.gateway_calls import (
     tell,
 )
 from app.openclaw.gateway_frames import ADMIN, Event, session_row
-from app.openclaw.gateway_link import LinkFailed, Refused, open_link
+from app.openclaw.gateway_link import HANDSHAKE_SECONDS, LinkFailed, Refused, open_link
 from app.openclaw.gateway_place import GatewayPlace, LinkState
+from app.openclaw.gateway_plugin import CHANGE_SECONDS, Changed, NotReached, Order, Unanswered
 from app.openclaw.gateway_tls import own_certificate
 from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, home_dir
 from app.settings import Settings
@@ -146,6 +147,18 @@ class GatewayLinks:
             return self._wait_for(self._tell(place, (target, row, agent_id), repaired, say), TELL_SECONDS + 0.5)
         except (LinkFailed, Refused, Elsewhere, TimeoutError, CancelledError) as error:
             return Told("not_told", str(error) or "its gateway does not answer")
+
+    def change(self, target: StoreTarget, order: Order) -> Changed:
+        """Have the companion plugin change a row. Raises NotReached, Unanswered."""
+        place = self._places.get(target.state_dir)
+        if place is None:
+            raise NotReached("there is no link to its gateway")
+        try:
+            return self._wait_for(place.change(order), HANDSHAKE_SECONDS * 2 + CHANGE_SECONDS + 2)
+        except LinkFailed as error:
+            raise NotReached(error.detail) from None
+        except (TimeoutError, CancelledError):
+            raise Unanswered("its gateway does not answer") from None
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class Looker:
                     if current is None or current.outcome is not None:
                         continue
                     left = find_out(folder, target.name, current)
-                    outcome, why = _after_a_crash(self._found(folder, target.name, current), left)
+                    outcome, why = _after_a_crash(current, self._found(folder, target.name, current), left)
                     self._resolve(attempt, outcome, why)  # while no other Clawmend can be at it too
                     take_away(folder, left)  # only now that what it told is written down; a look does what is left
             except StoreBusy:
@@ -107,8 +107,8 @@ class Looker:
 
     def _note(self, attempt: Attempt, found: str, left: Left) -> str:
         """Write down what was found, before that which tells it is taken away."""
-        outcome, why = _after_a_look(attempt, found, left)
         last = len(attempt.looks) + 1 >= len(AFTER_SECONDS)
+        outcome, why = _after_a_look(attempt, found, left, last=last)
         if left.kept and (last or attempt.outcome == Outcome.UNKNOWN):
             outcome, why = Outcome.UNKNOWN, _is_kept(left)
         look = {"at": rfc3339(self._clock.now()), "found": found}
@@ -141,8 +141,10 @@ class Looker:
         return "moved_on"
 
 
-def _after_a_look(attempt: Attempt, found: str, left: Left) -> tuple[str, str | None]:
+def _after_a_look(attempt: Attempt, found: str, left: Left, *, last: bool) -> tuple[str, str | None]:
     outcome, why = attempt.outcome or Outcome.UNKNOWN, attempt.outcome_reason
+    if found == "as_before" and outcome == Outcome.UNKNOWN and attempt.hand == "plugin" and not last:
+        return outcome, why  # a gateway that is slow may still have the order
     if found == "as_written" and outcome in (Outcome.UNKNOWN, Outcome.SUPERSEDED):
         return Outcome.APPLIED, "found on disk as it was to be written"
     if found == "as_before" and outcome == Outcome.UNKNOWN and left.was_live is False:
@@ -152,11 +154,13 @@ def _after_a_look(attempt: Attempt, found: str, left: Left) -> tuple[str, str | 
     return outcome, why
 
 
-def _after_a_crash(found: str, left: Left) -> tuple[Outcome, str]:
+def _after_a_crash(attempt: Attempt, found: str, left: Left) -> tuple[Outcome, str]:
     if left.kept:
         return Outcome.UNKNOWN, f"found open at start; {_is_kept(left)}"
     if found == "as_written":
         return Outcome.APPLIED, "found open at start; the disk shows that it was written"
+    if attempt.hand == "plugin":
+        return Outcome.UNKNOWN, f"found open at start; the plugin may have got the order ({found})"
     if left.was_live is False:
         outcome = Outcome.REFUSED if found == "as_before" else Outcome.SUPERSEDED
         return outcome, f"found open at start; the disk shows that nothing was written ({found})"

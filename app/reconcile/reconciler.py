@@ -16,6 +16,7 @@ from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
 from app.openclaw.quiet import StoreBusy, is_quiet
 from app.reconcile.gateways import GatewayLinks
+from app.reconcile.inside import Inside
 from app.reconcile.looks import Looker
 from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
 from app.reconcile.report import Finding, Report
@@ -65,7 +66,8 @@ class Reconciler:
         self.links = links
         self.scanner = Scanner(settings, clock, env, gateway_of, links)
         self._teller = Teller(settings, clock, audit, links) if links else None
-        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, self._teller)
+        inside = Inside(settings, clock, audit, links) if links else None
+        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, teller=self._teller, inside=inside)
         self.report = Report()
         self.repaired_total = 0
         self.failing = 0
@@ -215,7 +217,9 @@ class Reconciler:
         return replace(finding, held_by=held_by, put_off_until=put_off.until_wall if put_off else None)
 
     def _due(self, report: Report) -> list[Finding]:
-        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same."""
+        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same; one that
+        the plugin writes need not be.
+        """
         now = self.clock.monotonic()
         due: list[Finding] = []
         busy: set[str] = set()
@@ -226,7 +230,7 @@ class Reconciler:
             path = finding.target.path
             if path in busy:
                 continue
-            if not self._quiet(finding.target):
+            if not finding.evidence.liveness.by_plugin and not self._quiet(finding.target):
                 since = self._busy_since.setdefault(path, now)
                 if now - since < self.settings.store_patience_seconds:
                     busy.add(path)

@@ -21,10 +21,12 @@ from app.domain.model import FORCEABLE, Code, Row, Settlement
 from app.domain.settlement import settle
 from app.domain.splice import splice, unsplice
 from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.gateway_plugin import Order, order_to_settle
 from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import StoreBytes
 from app.openclaw.quiet import sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.reconcile.inside import Inside
 from app.reconcile.report import Finding
 from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of
 from app.reconcile.scan import Scanner
@@ -75,9 +77,14 @@ class Repairer:
         clock: Clock,
         audit: AuditLog,
         scanner: Callable[[], Scanner],
+        *,
         teller: Teller | None = None,
+        inside: Inside | None = None,
     ) -> None:
-        """`teller` tells the gateway of what a person asks for; of the scheduler's repairs a pass tells at its end."""
+        """`teller` tells the gateway of what a person asks for; of the scheduler's repairs a pass tells at its end.
+        `inside` is the better hand, where the gateway has our plugin.
+        """
+        self._inside = inside
         self._settings = settings
         self._teller = teller
         self._clock = clock
@@ -110,9 +117,10 @@ class Repairer:
                 note: dict[str, Any] = {"after": fields.as_fields(), "evidence": evidence}
                 if again is not None:
                     note["before"] = describe_fields(again.evidence.row)
-                return Rewrite(new, edit, note)
+                return Rewrite(new, edit, note, _order(again, fields))
 
-            done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite)
+            inside = self._inside.carry_out if self._inside and _order(now_found, settlement) else None
+            done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite, inside)
         return self._told(done, ask)
 
     def undo(self, repair: Attempt, ask: Ask) -> Attempt:
@@ -141,13 +149,15 @@ class Repairer:
             def rewrite(base: StoreBytes) -> Rewrite:
                 try:
                     rows = {r.key: r for r in read_rows(base.data)}
-                    self._as_we_left_it(rows.get(repair.session_key), repair)
+                    row = self._as_we_left_it(rows.get(repair.session_key), repair)
                     new = unsplice(base.data, edit)
                 except CannotUndo as error:
                     raise Stop(Outcome.SUPERSEDED, str(error)) from None
-                return Rewrite(new, reversed_edit(edit), {})
+                order = self._inside.order_to_undo(target, row, repair.agent_id, edit) if self._inside else None
+                return Rewrite(new, reversed_edit(edit), {}, order)
 
-            done = self.rewriter.carry_out(folder, target, attempt, rewrite)
+            inside = self._inside.carry_out if self._inside else None
+            done = self.rewriter.carry_out(folder, target, attempt, rewrite, inside)
         return self._told(done, ask)
 
     def _told(self, attempt: Attempt, ask: Ask) -> Attempt:
@@ -221,13 +231,22 @@ class Repairer:
         )
 
     @staticmethod
-    def _as_we_left_it(row: Row | None, repair: Attempt) -> None:
+    def _as_we_left_it(row: Row | None, repair: Attempt) -> Row:
         if row is None:
             raise CannotUndo("its row is gone")
         if (row.session_id, row.started_at) != (repair.session_id, repair.started_at):
             raise CannotUndo("another turn has begun in this session since the repair")
         if describe_fields(row) != repair.after:
             raise CannotUndo("the row has been changed since the repair")
+        return row
+
+
+def _order(found: Finding | None, settlement: Settlement) -> Order | None:
+    """What the plugin is to do; None where it did not answer for this row."""
+    if found is None or not found.evidence.liveness.by_plugin:
+        return None
+    evidence = found.evidence
+    return order_to_settle(evidence.row, found.agent_id, settlement.status, settlement.ended_at, evidence.ended_run)
 
 
 def _row_in(folder: Folder, target: StoreTarget, key: str, limit: int) -> Row | None:

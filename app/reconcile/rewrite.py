@@ -19,6 +19,7 @@ from app.clock import Clock
 from app.domain.model import FileIdentity
 from app.domain.splice import CannotSplice, Edit, FieldEdit
 from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.gateway_plugin import Order
 from app.openclaw.paths import StoreTarget, agents_root
 from app.openclaw.publish import (
     Change,
@@ -56,6 +57,12 @@ class Rewrite:
     edit: Edit
     note: dict[str, Any]
     """Columns of the audit that follow from it."""
+    order: Order | None = None
+    """The same for the plugin inside the gateway; None where it is not to do it."""
+
+
+OtherHand = Callable[[Folder, StoreTarget, Attempt, Callable[[StoreBytes], Rewrite]], Attempt | None]
+"""Carries out an attempt that is open, and closes it; None where the file is to be written after all."""
 
 
 class Rewriter:
@@ -74,13 +81,21 @@ class Rewriter:
         return settings.store_quiet_seconds + 0.5 if trigger == "scheduler" else settings.store_patience_seconds
 
     def carry_out(
-        self, folder: Folder, target: StoreTarget, attempt: Attempt, rewrite: Callable[[StoreBytes], Rewrite]
+        self,
+        folder: Folder,
+        target: StoreTarget,
+        attempt: Attempt,
+        rewrite: Callable[[StoreBytes], Rewrite],
+        inside: OtherHand | None = None,
     ) -> Attempt:
         """Open `attempt`, make of the store what `rewrite` says, close it. The folder's lock is held by the caller.
 
-        Raises StoreBusy (the attempt is then closed as `refused`) and AuditUnavailable.
+        `inside`, a better hand, goes first. Raises StoreBusy (the attempt is then closed as `refused`) and
+        AuditUnavailable.
         """
         self._audit.open(attempt)
+        if inside is not None and (by_it := inside(folder, target, attempt, rewrite)) is not None:
+            return by_it
         crossings = 0
         mode = None
         busy: StoreBusy | None = None

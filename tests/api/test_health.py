@@ -188,7 +188,7 @@ def links(world: World, url: str, token: str = TOKEN) -> GatewayLinks:
 def test_a_link_that_is_off_is_no_warning(world: World, serve: Serve) -> None:
     world.recording("success-done")
     body = serve().bare.get("/health").json()
-    assert body["checks"]["gateway"] == {"status": "pass", "links": {"off": 1}, "ready": None}
+    assert body["checks"]["gateway"] == {"status": "pass", "links": {"off": 1}, "ready": None, "plugins": None}
     assert body["status"] == "pass"
 
 
@@ -202,7 +202,9 @@ def test_a_link_that_is_up_passes_with_the_gateways_own_word_on_itself(world: Wo
             found: dict[str, object] = server.bare.get("/health").json()["checks"]["gateway"]
             return found
 
-        wait_until(lambda: check() == {"status": "pass", "links": {"up": 1}, "ready": 1}, "the link is up")
+        wait_until(
+            lambda: check() == {"status": "pass", "links": {"up": 1}, "ready": 1, "plugins": 0}, "the link is up"
+        )
         server.stop()
         serve.running.remove(server)
     finally:

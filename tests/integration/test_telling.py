@@ -12,14 +12,13 @@ import pytest
 
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
-from app.openclaw import gateway_place
 from app.reconcile import gateways
-from app.reconcile.gateways import JUST_NOW_SECONDS, GatewayLinks
+from app.reconcile.gateways import JUST_NOW_SECONDS
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.repair import Ask, NotStuck
-from app.reconcile.scan import state_dirs
 from tests.api.conftest import wait_until
-from tests.peer import TOKEN, Peer, Refuse, Silence
+from tests.integration.conftest import up
+from tests.peer import Peer, Refuse, Silence
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_pass
 
 PERSON = Ask(Trigger.API, "a person", "a test")
@@ -31,31 +30,6 @@ def peer(world: World) -> Iterator[Peer]:
     made = Peer(world.store())
     yield made
     made.stop()
-
-
-@pytest.fixture
-def beside(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reconciler]]:
-    """Makes a reconciler with links to a peer that are up; two passes of it settle what is stuck."""
-    made: list[GatewayLinks] = []
-    monkeypatch.setattr(gateway_place, "_FIRST_DELAY", 0.02)
-    monkeypatch.setattr(gateway_place, "_LONGEST_DELAY", 0.05)
-
-    def make(peer: Peer, **over: Any) -> Reconciler:
-        settings = world.settings(gateway=peer.url, gateway_token=TOKEN)
-        links = GatewayLinks(settings, world.clock, world.env, state_dirs(settings, world.env))
-        made.append(links)
-        links.start()
-        wait_until(lambda: up(links), "the link")
-        return world.reconciler(links=links, **over)
-
-    yield make
-    for links in made:
-        links.stop()
-
-
-def up(links: GatewayLinks | None) -> bool:
-    assert links is not None
-    return all(s.code == "up" for s in links.states().values())
 
 
 def settled(world: World, reconciler: Reconciler) -> Attempt:

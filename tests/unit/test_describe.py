@@ -64,7 +64,8 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
     )  # fmt: skip
     evidence = Evidence(
         row, (trail,), "is a link", FILE, lock=TranscriptLock(4711, None), children=("child",),
-        gateway=Gateway("running", AT, "process 12"), liveness=Liveness(False, True, AT, "hasActiveRun is false"),
+        gateway=Gateway("running", AT, "process 12"),
+        liveness=Liveness(False, True, AT, "hasActiveRun is false", by_plugin=True),
         watched=12.34567, calm=1.23456,
     )  # fmt: skip
 
@@ -109,6 +110,7 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
             "gateway_idle": True,
             "asked_at": SAID,
             "reason": "hasActiveRun is false",
+            "by_plugin": True,
         },
         "watched_seconds": 12.346,
         "calm_seconds": 1.235,
