@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from app.clock import Clock
 from app.domain.model import Liveness, Row
-from app.openclaw.config import ConfigProblem, read_gateway_config
-from app.openclaw.gateway_access import Access, NoAccess, find_access
+from app.openclaw.gateway_access import Access
 from app.openclaw.gateway_calls import (
     ASK_SECONDS,
     BACKGROUND_SECONDS,
@@ -31,20 +28,17 @@ from app.openclaw.gateway_calls import (
     inject,
     tell,
 )
+from app.openclaw.gateway_config import read_access
 from app.openclaw.gateway_frames import ADMIN, Event, session_row
 from app.openclaw.gateway_link import HANDSHAKE_SECONDS, LinkFailed, Refused, open_link
 from app.openclaw.gateway_place import GatewayPlace, LinkState
 from app.openclaw.gateway_plugin import CHANGE_SECONDS, Changed, NotReached, Order, Unanswered
-from app.openclaw.gateway_tls import own_certificate
-from app.openclaw.paths import StateDir, StoreTarget, default_state_dir, home_dir
+from app.openclaw.paths import StateDir, StoreTarget
+from app.reconcile.answers import FRESH_SECONDS, JUST_NOW_SECONDS, Answers, Asked
 from app.settings import Settings
 
 logger = logging.getLogger("clawmend")
 
-FRESH_SECONDS = 60.0
-"""For so long an answer is gone by in a pass; a repair asks anew."""
-JUST_NOW_SECONDS = 2.0
-"""For so long it is gone by in a repair, which judges twice."""
 _HEALTH_SECONDS = 10.0
 _ROUND_SECONDS, _LONGEST_ROUND = 2.0, 10.0
 _SHARE = 20
@@ -52,7 +46,7 @@ _SHARE = 20
 _MOST_ALONE = 5
 _LIFECYCLE = ("start", "end", "error")
 _T = TypeVar("_T")
-_Wish = tuple[StoreTarget, Row, str]
+_Whom = tuple[StoreTarget, Row, str]
 
 
 class GatewayLinks:
@@ -66,9 +60,8 @@ class GatewayLinks:
         self._changed: Callable[[], object] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._wishes: dict[tuple[str, str], _Wish] = {}
         self._wished = asyncio.Event()
-        self._answers: dict[tuple[str, str], tuple[Row, Liveness, float]] = {}
+        self._answers = Answers(clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, changed: Callable[[], object] = lambda: None) -> None:
@@ -96,27 +89,19 @@ class GatewayLinks:
 
     def remembered(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
         """The last answer about this very row; the question is asked in the background."""
-        name = (target.path, row.key)
-        self._wishes[name] = (target, row, agent_id)
+        self._answers.wish(target, row, agent_id)
         self._soon(self._wished.set)
-        recent = self._recent(target, row, FRESH_SECONDS)
+        recent = self._answers.recent(target, row, FRESH_SECONDS)
         if recent is not None:
             return recent
         place = self._places.get(target.state_dir)
         return Liveness(why=place.known.detail or "not asked yet") if place else Liveness()
 
-    def _recent(self, target: StoreTarget, row: Row, seconds: float) -> Liveness | None:
-        """The answer about this very turn, if it is no older."""
-        known = self._answers.get((target.path, row.key))
-        if known is None or (known[0].session_id, known[0].started_at) != (row.session_id, row.started_at):
-            return None
-        return known[1] if self._clock.monotonic() - known[2] <= seconds else None
-
     def ask(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
         """Ask now, unless it was answered just now. Waits ASK_SECONDS at most; of a gateway that is too busy to answer
         what it said in the last minute counts: a run that was over then cannot go on.
         """
-        recent = self._recent(target, row, JUST_NOW_SECONDS)
+        recent = self._answers.recent(target, row, JUST_NOW_SECONDS)
         if recent is not None:
             return recent
         place = self._places.get(target.state_dir)
@@ -130,7 +115,7 @@ class GatewayLinks:
                     why = str(error)
             else:
                 why = "its gateway did not answer a moment ago"
-        return self._recent(target, row, FRESH_SECONDS) or Liveness(why=why or "its gateway does not answer")
+        return self._answers.recent(target, row, FRESH_SECONDS) or Liveness(why=why or "its gateway does not answer")
 
     def tell(
         self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any], *, say: str | None = None
@@ -201,20 +186,8 @@ class GatewayLinks:
 
     def _access(self, state: StateDir) -> Access:
         word, own = self._settings.gateway, self._settings.gateway_token
-        is_default = state.path == default_state_dir(self._env)
-        try:
-            config = read_gateway_config(state.config_path, self._env)
-        except ConfigProblem as error:
-            raise NoAccess("config_unreadable", str(error)) from None
-        access = find_access(
-            config,
-            self._env if is_default else {},
-            url=None if word == "auto" else word,
-            token=own.get_secret_value() if own else None,
-        )
-        if access.over_tls and access.is_here:
-            access = replace(access, certificate=own_certificate(config, state.path, home_dir(self._env)))
-        return access
+        url = None if word == "auto" else word
+        return read_access(state, self._env, url=url, token=own.get_secret_value() if own else None)
 
     def _say(self) -> None:
         with suppress(RuntimeError):  # whoever listens may be gone before us
@@ -227,25 +200,23 @@ class GatewayLinks:
         if event.payload.get("phase") in _LIFECYCLE or event.payload.get("reason") in ("reset", "delete", "patch"):
             row = session_row(event.payload)
             if row is not None:
-                gone = [n for n in self._answers if n[1].lower() == row.key.lower()]
-                for name in gone:
-                    del self._answers[name]
+                self._answers.forget(row.key)
             self._say()
 
-    async def _ask(
-        self, place: GatewayPlace, asked: list[tuple[StoreTarget, Row]], agent_id: str, seconds: float
-    ) -> list[Liveness]:
+    async def _ask(self, place: GatewayPlace, asked: list[Asked], agent_id: str, seconds: float) -> list[Liveness]:
         link = place.linked()
-        now = self._clock.now()
+        now, asked_at = self._clock.now(), self._clock.monotonic()
         async with place.patience(link, seconds, drop=seconds > ASK_SECONDS):
             answers = await ask_liveness(link, asked, agent_id, now)
         for (target, row), answer in zip(asked, answers, strict=True):
             if answer.asked_at is None and len(asked) > 1:
                 continue  # it has its turn alone
-            self._answers[(target.path, row.key)] = (row, answer, self._clock.monotonic())
+            self._answers.keep(target, row, answer, asked_at)
         return answers
 
-    async def _tell(self, place: GatewayPlace, whom: _Wish, repaired: dict[str, Any], say: str | None) -> Told:
+    async def _tell(
+        self, place: GatewayPlace, whom: tuple[StoreTarget, Row, str], repaired: dict[str, Any], say: str | None
+    ) -> Told:
         target, row, agent_id = whom
         link = place.linked()
         async with place.patience(link, TELL_SECONDS):
@@ -264,20 +235,16 @@ class GatewayLinks:
         while True:
             await self._wished.wait()
             self._wished.clear()
-            wishes, self._wishes = self._wishes, {}
-            self._forget_stale()
+            self._answers.forget_stale()
             news, began = False, self._clock.monotonic()
-            by_agent: dict[tuple[str, str], list[tuple[StoreTarget, Row]]] = {}
-            for _, (target, row, agent_id) in sorted(wishes.items(), key=self._answered_at):
-                by_agent.setdefault((target.state_dir, agent_id), []).append((target, row))
-            for (state_dir, agent_id), asked in by_agent.items():
+            for (state_dir, agent_id), asked in self._answers.take_wishes().items():
                 news = await self._answer(state_dir, agent_id, asked) or news
             if news:
                 self._say()
             spent = self._clock.monotonic() - began
             await asyncio.sleep(min(_LONGEST_ROUND, max(_ROUND_SECONDS, _SHARE * spent)))
 
-    async def _answer(self, state_dir: str, agent_id: str, asked: list[tuple[StoreTarget, Row]]) -> bool:
+    async def _answer(self, state_dir: str, agent_id: str, asked: list[Asked]) -> bool:
         """Ask of one agent's rows together, and of those that the list is too short for one by one. Gives whether
         there is news.
 
@@ -286,7 +253,7 @@ class GatewayLinks:
         place = self._places.get(state_dir)
         if place is None or place.link is None:
             return False
-        before = [self._said(target, row) for target, row in asked]
+        before = self._answers.said(asked)
         try:
             answers = await self._ask(place, asked, agent_id, BACKGROUND_SECONDS)
             unlisted = [each for each, answer in zip(asked, answers, strict=True) if answer.asked_at is None]
@@ -297,20 +264,7 @@ class GatewayLinks:
         except Exception as error:  # noqa: BLE001  (the next question may do better)
             logger.warning("asking the gateway of %s failed: %r", state_dir, error)
             return False
-        return before != [self._said(target, row) for target, row in asked]
-
-    def _said(self, target: StoreTarget, row: Row) -> tuple[bool | None, bool]:
-        known = self._answers.get((target.path, row.key))
-        return (known[1].active, known[1].idle) if known else (None, False)
-
-    def _forget_stale(self) -> None:
-        """What is too old to go by is news when it is answered again."""
-        oldest = self._clock.monotonic() - FRESH_SECONDS
-        self._answers = {name: known for name, known in self._answers.items() if known[2] >= oldest}
-
-    def _answered_at(self, wish: tuple[tuple[str, str], _Wish]) -> float:
-        known = self._answers.get(wish[0])
-        return known[2] if known else -math.inf
+        return before != self._answers.said(asked)
 
     async def _watch_health(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from app.domain.model import Code, Liveness, Row
 from app.openclaw import gateway_place
 from app.openclaw.paths import StoreTarget
 from app.reconcile import gateways
+from app.reconcile.answers import JUST_NOW_SECONDS
 from app.reconcile.gateways import GatewayLinks, LinkState
 from app.reconcile.scan import state_dirs
 from tests.api.conftest import wait_until
@@ -23,6 +24,9 @@ from tests.peer import TOKEN, Peer, Refuse, Silence, listening
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, finding_of, run_pass
 
 Link = Callable[..., GatewayLinks]
+
+NOTHING = (None, False)
+"""What a row is known by of which nothing was answered."""
 
 
 @pytest.fixture
@@ -209,6 +213,24 @@ def test_a_gateway_that_is_too_busy_to_answer_is_gone_by_as_it_answered_in_the_l
     assert links.ask(*row).active is None
 
 
+def test_an_answer_is_as_old_as_its_question_however_long_it_was_on_its_way(
+    world: World, peer: Peer, link: Link
+) -> None:
+    links = link(peer)
+    row = the_row(world)
+
+    def slow(params: dict[str, Any]) -> dict[str, Any]:
+        answer = peer.list_sessions(params)
+        world.clock.advance(JUST_NOW_SECONDS + 0.1)
+        return answer
+
+    peer.on["sessions.list"] = slow
+    assert links.ask(*row).active is False
+    peer.on["sessions.list"] = peer.list_sessions
+    peer.active = {STUCK_KEY}
+    assert links.ask(*row).active is True
+
+
 def test_many_rows_of_one_agent_are_one_question(world: World, peer: Peer, link: Link) -> None:
     rows = world.rows()
     rows["agent:main:other"] = {**rows[STUCK_KEY], "sessionId": "other"}
@@ -218,7 +240,7 @@ def test_many_rows_of_one_agent_are_one_question(world: World, peer: Peer, link:
     other = Row("agent:main:other", "other", "running", row.started_at)
     assert links._loop is not None
     links._loop.call_soon_threadsafe(lambda: [links.remembered(target, each, agent) for each in (row, other)])
-    wait_until(lambda: len(links._answers) == 2, "both answers")
+    wait_until(lambda: NOTHING not in links._answers.said([(target, row), (target, other)]), "both answers")
     assert [each.method for each in peer.asked if each.method == "sessions.list"] == ["sessions.list"]
 
 
@@ -354,7 +376,8 @@ def test_when_more_is_wished_for_than_a_round_answers_all_have_their_turn(
     def all_answered() -> bool:
         assert links._loop is not None
         links._loop.call_soon_threadsafe(wish)  # all of them at once, as far as the loop can tell
-        return sum(answer.active is False for _, answer, _ in links._answers.values()) == len(wishes)
+        said = links._answers.said([(target, row_of_one) for row_of_one in wishes])
+        return all(active is False for active, _ in said)
 
     wait_until(all_answered, "an answer for each")
 
@@ -515,10 +538,10 @@ def test_a_session_that_starts_again_is_not_gone_by_what_was_answered_before(
     links = link(peer)
     row = the_row(world)
     links.remembered(*row)
-    wait_until(lambda: links._answers, "the answer to the one question")
+    wait_until(lambda: links._answers.said([row[:2]]) != [NOTHING], "the answer to the one question")
     peer.on["sessions.list"] = silent
     peer.say("sessions.changed", sessionKey=STUCK_KEY.upper(), phase="start")
-    wait_until(lambda: not links._answers, "the answer is forgotten")
+    wait_until(lambda: links._answers.said([row[:2]]) == [NOTHING], "the answer is forgotten")
 
 
 # --- what is logged ---

@@ -13,7 +13,7 @@ import pytest
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
 from app.reconcile import gateways
-from app.reconcile.gateways import JUST_NOW_SECONDS
+from app.reconcile.answers import JUST_NOW_SECONDS
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.repair import Ask, NotStuck
 from tests.api.conftest import wait_until
