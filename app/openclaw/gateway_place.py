@@ -148,13 +148,10 @@ class GatewayPlace:
     def _note(self, code: str, detail: str, link: Link | None = None) -> None:
         was = self.known
         plugin = link is not None and has_plugin(link)
-        self.known = replace(
-            was, code=code, detail=detail, version=link.version if link else was.version, plugin=plugin
-        )
-        if was.code == code:
-            return
-        if link is not None:
+        if link is not None and was.code != code:
             of = f"OpenClaw {link.version}{', with our plugin' if plugin else ''}"
             logger.info("linked with the gateway of %s (%s)", self._state.path, of)
-        elif was.code in ("up", "connecting"):
+        elif was.code != code and was.code in ("up", "connecting"):
             logger.warning("no link with the gateway of %s: %s (%s)", self._state.path, detail, code)
+        version = link.version if link else was.version
+        self.known = replace(was, code=code, detail=detail, version=version, plugin=plugin)
