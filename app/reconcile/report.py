@@ -54,6 +54,7 @@ class StoreState:
     target: StoreTarget
     identity: FileIdentity | None = None
     problem: Problem | None = None
+    """Why it is not judged; where it has findings, what is to be said of it besides."""
     findings: tuple[Finding, ...] = ()
 
 
