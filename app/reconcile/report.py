@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
 from app.openclaw.paths import StoreTarget
+from app.reconcile.hands import why_no_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Finding:
     @property
     def agent_id(self) -> str:
         return self.target.agent_id or self.evidence.row.agent_in_key or "main"
+
+    @property
+    def unwritable(self) -> str | None:
+        """Why none of our hands can settle it; it is shown, and not tried."""
+        return why_no_hand(self.target)
 
     @property
     def name(self) -> tuple[str, str]:
