@@ -90,6 +90,7 @@ class Scanner:
                 if not os.path.isdir(state.path):
                     raise FileProblem("no_state_dir", "there is no such folder; is CLAWMEND_STATE_DIR right?")
                 targets += find_stores(state, self._config(state), self._env)
+                targets += self._stores.listed(state.path)
             except FileProblem as error:
                 problems.append((state.path, Problem(error.code, error.detail)))
             except (ConfigProblem, ValueError) as error:
