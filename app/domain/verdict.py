@@ -17,6 +17,8 @@ def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
         return Verdict(Code.SETTLED, f"its status is {row.status[:40]}" if row.status else "it has no status yet")
     if row.recovery:
         return Verdict(Code.RECOVERING, f"OpenClaw is on it: {', '.join(row.recovery)}")
+    if row.yielded:
+        return Verdict(Code.WAITING, "its turn has ended and yielded: it waits for sessions that it has started")
     if evidence.children:
         return Verdict(Code.WAITING, f"{_count(len(evidence.children), 'session')} that work for it still run")
     if row.started_at is None:
@@ -76,6 +78,8 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
         return Verdict(Code.UNPROVABLE, "the trajectory is full: events after its last end may have been dropped")
     if end.yielded:
         return Verdict(Code.WAITING, "the turn yielded: it waits for sessions that it has started")
+    if end.for_restart:
+        return Verdict(Code.RECOVERING, "its turn was stopped for a restart of the gateway, which takes it up again")
     status = target_status(end)
     if status is None:
         return Verdict(Code.UNPROVABLE, f"the end says {end.status or 'nothing'}, which is no outcome that we know")
@@ -150,6 +154,10 @@ def _without_trail(evidence: Evidence, policy: Policy, now: int) -> Verdict:
         return Verdict(Code.WORKING, f"set running {_age(quiet)} ago, nothing is written yet")
     if quiet < policy.never_started_after:
         return Verdict(Code.WORKING, f"no trajectory yet; its transcript was written {_age(quiet)} ago")
+    if evidence.row.run_id is not None:
+        return Verdict(
+            Code.UNPROVABLE, "no event of its run is there: it is not over, they were lost with a gateway, or trimmed"
+        )
     return Verdict(
         Code.UNPROVABLE, "it has no trajectory (a CLI or ACP backend, or recording is off): nothing to prove by"
     )
