@@ -229,6 +229,18 @@ def test_the_gateway_page_has_every_word_for_a_link_and_what_to_do() -> None:
     assert all(row[1] and row[2] for row in rows)
 
 
+def test_the_plugin_page_has_everything_that_the_plugin_says_and_what_becomes_of_it() -> None:
+    from app.openclaw.plugin_install import FOLDER
+    from app.reconcile.inside import _MOVED_ON
+
+    source = (FOLDER / "index.js").read_text()
+    said = set(re.findall(r'(?:{ reason:|decision.reason =) "([a-z-]+)"', source)) | set(
+        re.findall(r'"(active-run|unknown-shape)"', source)
+    )
+    rows = {row[0]: row[2] for row in table("docs/plugin.md", "the plugin says")}
+    assert rows == {word: "superseded" if word in _MOVED_ON else "refused" for word in said}
+
+
 def test_the_gateway_page_has_every_answer_to_the_telling() -> None:
     made = [c for m in ("openclaw/gateway_calls", "reconcile/gateways") for c in calls(m) if name_of(c.func) == "Told"]
     assert {row[0] for row in table("docs/gateway.md", "told")} == {w for c in made for w in results(c.args[0])}
