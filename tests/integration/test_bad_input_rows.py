@@ -20,7 +20,6 @@ from tests.integration.test_bad_input import (
     add_bad_agent,
     change,
     pass_over,
-    problem,
     session,
 )
 from tests.world import World, attempts, finding_of, run_for, tree_unchanged
