@@ -257,7 +257,8 @@ def _print_report(report: Report) -> None:
         print(f"{'cannot tell':<13} {path}\n              {problem.detail}")
     for store in report.stores:
         if store.problem:
-            print(f"{'cannot tell':<13} {store.target.path}\n              {store.problem.detail}")
+            label = "cannot tell" if store.identity is None else "mind"
+            print(f"{label:<13} {store.target.path}\n              {store.problem.detail}")
     stuck, total = len(report.with_code(Code.STUCK)), sum(1 for _ in report.findings())
     print(f"{total} sessions in {len(report.stores)} stores, {len(running)} running, {stuck} stuck")
 

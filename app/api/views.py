@@ -35,9 +35,10 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "started_at": rfc3339(row.started_at),
         "ended_at": rfc3339(ended_at),
         "stuck_for_seconds": round(max(0, now - since) / 1000, 3) if running and since is not None else None,
-        "due_at": rfc3339(verdict.due_at) if finding.held_by is None else None,
+        "due_at": rfc3339(verdict.due_at) if not (finding.held_by or finding.unwritable) else None,
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
+        "unwritable": finding.unwritable,
     }
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)

@@ -68,6 +68,10 @@ class Row:
     """Keys of the rows that this one works for (`spawnedBy`, `parentSessionKey`)."""
     recovery: tuple[str, ...] = ()
     """Fields that say that OpenClaw itself is recovering this session."""
+    run_id: str | None = None
+    """The run that keeps it running (`lifecycleRunId`); the SQLite era names it, the one of files does not."""
+    yielded: bool = False
+    """It runs with an `endedAt`, as a turn does that has yielded to the sessions which it started (SQLite era)."""
     guards: tuple[str, ...] = ()
     """Fields that 2026.7.x keeps for a restart while a turn runs: such a turn is not over, whatever its end says."""
     problem: str | None = None
@@ -106,6 +110,8 @@ class End:
     compaction: bool = False
     """It smells of compaction: a timeout in one, or an overflow of the context."""
     yielded: bool = False
+    for_restart: bool = False
+    """The gateway stopped it to be restarted; it takes such a turn up again."""
     run_id: str | None = None
     session_id: str | None = None
     session_key: str | None = None

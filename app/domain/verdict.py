@@ -17,6 +17,8 @@ def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
         return Verdict(Code.SETTLED, f"its status is {row.status[:40]}" if row.status else "it has no status yet")
     if row.recovery:
         return Verdict(Code.RECOVERING, f"OpenClaw is on it: {', '.join(row.recovery)}")
+    if row.yielded:
+        return Verdict(Code.WAITING, "its turn has ended and yielded: it waits for sessions that it has started")
     if evidence.children:
         return Verdict(Code.WAITING, f"{_count(len(evidence.children), 'session')} that work for it still run")
     if row.started_at is None:
@@ -76,6 +78,8 @@ def _judge_end(evidence: Evidence, latest: Trail, end: End, policy: Policy, now:
         return Verdict(Code.UNPROVABLE, "the trajectory is full: events after its last end may have been dropped")
     if end.yielded:
         return Verdict(Code.WAITING, "the turn yielded: it waits for sessions that it has started")
+    if end.for_restart:
+        return Verdict(Code.RECOVERING, "its turn was stopped for a restart of the gateway, which takes it up again")
     status = target_status(end)
     if status is None:
         return Verdict(Code.UNPROVABLE, f"the end says {end.status or 'nothing'}, which is no outcome that we know")

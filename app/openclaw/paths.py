@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from app.openclaw.config import SessionConfig, normalize_agent_id
 
 STORE_NAME = "sessions.json"
+DATABASE_NAME = "openclaw-agent.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class StoreTarget:
     path: str
     root: str
     """Below this folder no component of the path may be a link."""
+    kind: Literal["file", "database"] = "file"
 
     @property
     def folder(self) -> str:
@@ -87,7 +90,8 @@ def state_dir_of(path: str, env: Mapping[str, str]) -> StateDir:
 
 
 def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) -> tuple[StoreTarget, ...]:
-    """Every store of one state dir, whether its file is there yet or not: an agent may appear at any time.
+    """Every store of one state dir, whether its file is there yet or not: an agent may appear at any time, and its rows
+    may move from the one kind to the other. The files come before the databases.
 
     A folder below `agents/` that is a link is skipped, as OpenClaw does (targets-DGxp4nvt.js). A relative
     `session.store` resolves against the gateway's working folder, which we cannot know: raises ValueError.
@@ -100,7 +104,7 @@ def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) 
             raise ValueError(f"session.store is relative ({template}): only the gateway knows to what")
         if "{agentId}" not in expanded:
             path = os.path.normpath(expanded)
-            return (StoreTarget(state.path, None, path, os.path.dirname(path)),)
+            return (StoreTarget(state.path, None, path, os.path.dirname(path)), *_databases(state, config))
         for agent in config.agent_ids:
             _add(found, _target(state, agent, os.path.normpath(expanded.replace("{agentId}", agent))))
     else:
@@ -118,7 +122,20 @@ def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) 
             if agent == "main" and name.lower() != "main":
                 continue
             _add(found, _target(state, agent, os.path.join(root, name, "sessions", STORE_NAME)))
-    return tuple(found.values())
+    return (*found.values(), *_databases(state, config))
+
+
+def _databases(state: StateDir, config: SessionConfig) -> tuple[StoreTarget, ...]:
+    """Where each agent's database is, or would be, whatever `session.store` says (spec 2026.9.6, section 2.1)."""
+    root = os.path.join(state.path, "agents")
+    folders = dict.fromkeys([*config.agent_ids, *_real_folders(root)])
+    return tuple(
+        StoreTarget(
+            state.path, normalize_agent_id(name), os.path.join(root, name, "agent", DATABASE_NAME), root, "database"
+        )
+        for name in folders
+        if normalize_agent_id(name) != "main" or name.lower() == "main"
+    )
 
 
 def agents_root(store_path: str) -> str | None:

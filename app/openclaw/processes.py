@@ -181,11 +181,15 @@ class _GatewayLock:
 def _gateway_locks(state: StateDir) -> list[_GatewayLock]:
     """The gateway's singleton locks for this configuration, of a process that is still the one that wrote them."""
     locks = []
+    own = f"openclaw-{os.getuid()}"
     digest = hashlib.sha256(state.config_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    for temp in dict.fromkeys((os.environ.get("TMPDIR") or "/tmp", "/tmp")):  # noqa: S108
+    temps = dict.fromkeys((os.environ.get("TMPDIR") or "/tmp", "/tmp"))  # noqa: S108
+    places = [(temp, f"gateway.{digest}.lock") for temp in temps]
+    places.append((os.path.join(state.path, "tmp"), "gateway.state.lock"))  # from 2026.8.1 on
+    for temp, name in places:
         try:
-            with Folder(os.path.join(temp, f"openclaw-{os.getuid()}")) as folder:
-                data, identity = folder.read(f"gateway.{digest}.lock", _LIMIT)
+            with Folder(os.path.join(temp, own)) as folder:
+                data, identity = folder.read(name, _LIMIT)
         except FileProblem:
             continue
         pid, ticks, created_at = _owner(data, "startTime")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from dataclasses import replace
 from typing import Any
 
 from app.domain.json_text import Member, NotJson, document, members, text_of
@@ -78,12 +79,18 @@ def _row(text: str, member: Member) -> Row:
     if (status in (RUNNING, None) or undecoded) and not text[member.value_start : member.value_end].isascii():
         value = text_of(text, member.value_start, member.value_end)
         status = _word(value, "status")
+    row = row_of(key, value)
+    return row if status != RUNNING else replace(row, problem=_problem(text, member, valid=row.session_id is not None))
+
+
+def row_of(key: str, value: dict[str, Any]) -> Row:
+    """The row that `value` says, whose text may have been in a store or in a database."""
     session_id = value.get("sessionId")
     valid = isinstance(session_id, str) and _SESSION_ID.match(session_id) is not None
     return Row(
         key=key,
         session_id=session_id if valid else None,
-        status=status,
+        status=_word(value, "status"),
         started_at=_ms(value, "startedAt"),
         ended_at=_ms(value, "endedAt"),
         runtime_ms=_ms(value, "runtimeMs"),
@@ -94,7 +101,6 @@ def _row(text: str, member: Member) -> Row:
         parents=tuple(p for p in (_word(value, "spawnedBy"), _word(value, "parentSessionKey")) if p),
         recovery=_recovery(value),
         guards=tuple(_clean(n) for n in value if n.startswith("restartRecovery") and n not in _RECOVERY and value[n]),
-        problem=None if status != RUNNING else _problem(text, member, valid=valid),
     )
 
 

@@ -126,13 +126,13 @@ def read_runs(fd: int, size: int, since: int, ended: str | None) -> Runs:
             run = _run_id(head[3])
             last.setdefault(run, (ts, head[1] == b"session.ended"))
             if head[1] == b"session.started" and run and run == ended:
-                starts.append(_is_registered(parse_object(line)))
+                starts.append(is_registered(parse_object(line)))
         at, rest = start, first
     still_open = tuple(sorted((run, ts) for run, (ts, over) in last.items() if not over))
     return Runs(still_open, bool(starts) and all(starts), spent)
 
 
-def _is_registered(started: dict[str, Any] | None) -> bool:
+def is_registered(started: dict[str, Any] | None) -> bool:
     """chat.send and the `agent` call hold a run in the gateway's list through all its attempts (spec, section 6)."""
     data = started.get("data") if started else None
     return isinstance(data, dict) and data.get("trigger") == "user" and data.get("messageProvider") == "webchat"
@@ -176,9 +176,10 @@ def _end(value: dict[str, Any]) -> End:
         status=word(data.get("status")),
         aborted=data.get("aborted") is True,
         external_abort=data.get("externalAbort") is True,
-        timed_out=any(data.get(name) is True for name in _TIMEOUTS),
+        timed_out=any(data.get(name) is True for name in _TIMEOUTS) or data.get("stopReason") == "timeout",
         compaction=data.get("timedOutDuringCompaction") is True or overflow,
         yielded=data.get("yieldDetected") is True,
+        for_restart=data.get("stopReason") == "restart",
         run_id=word(value.get("runId")),
         session_id=word(value.get("sessionId")),
         session_key=word(value.get("sessionKey")),

@@ -133,7 +133,9 @@ class Reconciler:
 
     def _next_due(self) -> int | None:
         now = self.clock.now()
-        moments = [f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and f.held_by is None]
+        moments = [
+            f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and not (f.held_by or f.unwritable)
+        ]
         if self.audit_problem is None:
             try:
                 moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
@@ -221,7 +223,8 @@ class Reconciler:
         busy: set[str] = set()
         for finding in report.with_code(Code.STUCK):
             put_off = self._put_off.get(finding.name)
-            if not finding.verdict.ripe or finding.held_by or (put_off and put_off.until > now):
+            kept_away = finding.held_by or finding.unwritable or (put_off and put_off.until > now)
+            if kept_away or not finding.verdict.ripe:
                 continue
             path = finding.target.path
             if path in busy:

@@ -91,6 +91,8 @@ class Repairer:
         Raises NotStuck, StoreUnfit, StoreBusy (its attempt is then closed as `refused`) and AuditUnavailable; any other
         failure is the outcome of the attempt.
         """
+        if finding.unwritable:
+            raise StoreUnfit(finding.unwritable)
         with ExitStack() as stack:
             folder = self._enter(stack, finding.target, ask.trigger)
             now_found = self._look(folder, finding)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
 from app.openclaw.paths import StoreTarget
+from app.reconcile.hands import why_no_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Finding:
         return self.target.agent_id or self.evidence.row.agent_in_key or "main"
 
     @property
+    def unwritable(self) -> str | None:
+        """Why none of our hands can settle it; it is shown, and not tried."""
+        return why_no_hand(self.target)
+
+    @property
     def name(self) -> tuple[str, str]:
         """Which session this is, among all state dirs."""
         return self.target.path, self.key
@@ -54,6 +60,7 @@ class StoreState:
     target: StoreTarget
     identity: FileIdentity | None = None
     problem: Problem | None = None
+    """Why it is not judged; where it has findings, what is to be said of it besides."""
     findings: tuple[Finding, ...] = ()
 
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.clock import Clock
-from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, FileIdentity, Gateway, Policy, Row
+from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.config import ConfigProblem, SessionConfig, read_config
-from app.openclaw.era import EraReader
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.folder import FileProblem
 from app.openclaw.paths import (
     StateDir,
     StoreTarget,
@@ -22,30 +21,18 @@ from app.openclaw.paths import (
     home_dir,
     state_dir_of,
 )
-from app.openclaw.processes import read_transcript_lock, running_gateway
+from app.openclaw.processes import running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
-from app.openclaw.trails import Place, TrailReader
+from app.openclaw.trails import TrailReader
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.report import Finding, Problem, StoreState
+from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
 from app.reconcile.watch import Watches
 from app.settings import Settings
 
-_NO_FILE = FileIdentity(0, 0, 0, 0)
-
-_LEFT_OVER = "its sessions live in a database; this sessions.json is left over"
 _AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
-
-
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of one store until its file changes."""
-
-    identity: FileIdentity
-    settled: tuple[Finding, ...]
-    open_rows: tuple[Row, ...]
-    children: tuple[tuple[str, Row], ...]
 
 
 @dataclass(slots=True)
@@ -75,8 +62,6 @@ class Scanner:
         self._clock = clock
         self._env = env
         self._policy: Policy = settings.policy
-        self._eras = EraReader()
-        self._known: dict[str, _Known] = {}
         self._looked_at: set[str] = set()
         self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
@@ -85,12 +70,12 @@ class Scanner:
             os.path.abspath(expand_home(trajectory_dir, home_dir(env))) if trajectory_dir else None,
             settings.silent_after_seconds,
         )
-        self._store_bytes = 0
+        self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails)
 
     @property
     def bytes_read(self) -> int:
         """Bytes of stores and trajectories that were read so far."""
-        return self._store_bytes + self._trails.bytes_read
+        return self._stores.bytes_read + self._trails.bytes_read
 
     @property
     def state_dirs(self) -> tuple[StateDir, ...]:
@@ -123,20 +108,20 @@ class Scanner:
         targets, problems = self.targets()
         self._looked_at = {target.path for target in targets}
         sight = Sight(state_problems=problems)
-        looked: list[tuple[StoreTarget, _Known | Problem]] = []
+        looked: list[tuple[StoreTarget, Known | Problem]] = []
         for target in targets:
             if target.path in skip:
                 looked.append((target, Problem("not_answering", "reading it has not come back; it is left out")))
                 continue
             seen(target)
-            known = self._look(target)
+            known = self._stores.look(target)
             if known is not None:
                 looked.append((target, known))
         children = self._children(looked)
         self._gateways = {}
         running: dict[str, list[Finding]] = {}
         for target, known in looked:
-            if isinstance(known, _Known):
+            if isinstance(known, Known):
                 seen(target)
                 running[target.path] = [self._judge(target, row, children) for row in known.open_rows]
         found = [f for findings in running.values() for f in findings]
@@ -148,7 +133,7 @@ class Scanner:
                 sight.stores.append(StoreState(target, problem=known))
             else:
                 findings = tuple(self._calmed(f) for f in running[target.path])
-                sight.stores.append(StoreState(target, known.identity, findings=(*findings, *known.settled)))
+                sight.stores.append(StoreState(target, known.identity, known.doubt, (*findings, *known.settled)))
         self._watches.forget_all_but({f.name for f in found})
         self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
         return sight
@@ -163,15 +148,16 @@ class Scanner:
         if row is None:
             return None
         with self._lock:
-            if self._eras.in_sqlite(_agent_folders(target)):
-                raise StoreProblem("sqlite_store", _LEFT_OVER)
+            if self._stores.left_over(target):
+                raise StoreProblem("sqlite_store", LEFT_OVER)
             self._gateways.pop(target.state_dir, None)
-            looked: list[tuple[StoreTarget, _Known | Problem]] = [(target, _known_of(target, rows, self._policy))]
+            looked: list[tuple[StoreTarget, Known | Problem]] = [(target, known_of(target, rows, self._policy))]
             for other in self.targets()[0]:
                 if other.path != target.path and other.state_dir == target.state_dir:
                     # A session that works for this row may run in another agent's store. What the last pass saw there
                     # is good enough; a store that has appeared since is looked at now.
-                    known = self._known.get(other.path) if other.path in self._looked_at else self._look(other)
+                    seen = other.path in self._looked_at
+                    known = self._stores.known(other.path) if seen else self._stores.look(other)
                     if known is not None:
                         looked.append((other, known))
             return self._judge(target, row, self._children(looked), ask_now=True)
@@ -179,40 +165,16 @@ class Scanner:
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
         heir = Scanner(self._settings, self._clock, self._env, self._gateway_of, self._links)
-        heir._known, heir._watches, heir._looked_at = dict(self._known), self._watches.copy(), set(self._looked_at)
-        heir._known.pop(without, None)
+        heir._watches, heir._looked_at = self._watches.copy(), set(self._looked_at)
+        heir._stores.take_over(self._stores, without)
         return heir
 
-    def _look(self, target: StoreTarget) -> _Known | Problem | None:
-        """What stands in one store; None when there is none."""
-        try:
-            with Folder(target.folder, target.root) as folder:
-                identity = folder.identity(target.name)
-                if identity is None:
-                    self._known.pop(target.path, None)
-                    return None
-                if self._eras.in_sqlite(_agent_folders(target)):
-                    return Problem("sqlite_store", _LEFT_OVER)
-                known = self._known.get(target.path)
-                if known is not None and known.identity == identity:
-                    return known
-                data, identity = folder.read(target.name, self._settings.store_max_bytes)
-            self._store_bytes += len(data)
-            known = _known_of(target, read_rows(data), self._policy, identity)
-        except (FileProblem, StoreProblem) as error:
-            self._known.pop(target.path, None)
-            if error.code == "missing":
-                return None
-            return Problem(error.code, error.detail)
-        self._known[target.path] = known
-        return known
-
-    def _children(self, looked: list[tuple[StoreTarget, _Known | Problem]]) -> dict[tuple[str, str], list[str]]:
+    def _children(self, looked: list[tuple[StoreTarget, Known | Problem]]) -> dict[tuple[str, str], list[str]]:
         """Who works for whom: by state dir and key of the parent, the keys that run or wait to run."""
         children: dict[tuple[str, str], list[str]] = {}
         now = self._clock.now()
         for target, known in looked:
-            for parent, row in known.children if isinstance(known, _Known) else ():
+            for parent, row in known.children if isinstance(known, Known) else ():
                 if row.status == RUNNING or now - (row.updated_at or 0) < _PENDING_MS:
                     children.setdefault((target.state_dir, parent), []).append(row.key)
         return children
@@ -225,16 +187,8 @@ class Scanner:
         if row.problem or row.status != RUNNING:
             evidence = Evidence(row)
             return Finding(target, evidence, judge(evidence, self._policy, now))
-        sessions = Place(target.root, target.folder, target.name)
-        trails = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
-        lock = read_transcript_lock(trails.place, now) if trails.place and trails.problem is None else None
-        evidence = Evidence(
-            row=row,
-            trails=trails.trails,
-            trail_problem=trails.problem,
-            transcript=trails.transcript,
-            pointer=trails.pointer,
-            lock=lock,
+        evidence = replace(
+            self._stores.evidence(target, row),
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
             gateway=self._gateway(target.state_dir),
         )
@@ -270,23 +224,3 @@ def state_dirs(settings: Settings, env: Mapping[str, str]) -> tuple[StateDir, ..
     """The state dirs asked for, else OpenClaw's own."""
     found = (state_dir_of(path, env) for path in settings.state_dir or (default_state_dir(env),))
     return tuple({os.path.realpath(state.path): state for state in found}.values())
-
-
-def _agent_folders(target: StoreTarget) -> list[str]:
-    """The folders `agents/<id>` of the agents whose rows a store holds: their databases tell the era."""
-    agents = os.path.join(target.state_dir, "agents")
-    if target.agent_id is None:
-        try:
-            return [os.path.join(agents, name) for name in sorted(os.listdir(agents))]
-        except OSError:
-            return []
-    return [os.path.dirname(target.folder), os.path.join(agents, target.agent_id)]
-
-
-def _known_of(target: StoreTarget, rows: tuple[Row, ...], policy: Policy, identity: FileIdentity = _NO_FILE) -> _Known:
-    settled = tuple(
-        Finding(target, evidence, judge(evidence, policy, 0))
-        for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
-    )
-    children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
-    return _Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children)

@@ -13,7 +13,7 @@ from functools import partial
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from watchfiles import Change, awatch
 
-from app.openclaw.paths import STORE_NAME
+from app.openclaw.paths import DATABASE_NAME, STORE_NAME
 from app.reconcile.reconciler import Reconciler
 
 logger = logging.getLogger("clawmend")
@@ -22,6 +22,7 @@ _SHORTEST_WAIT = 0.02
 _SPACING = 0.5
 """Seconds between two passes that file changes ask for, at least; a long pass earns a longer pause."""
 _LAST_PASS_PATIENCE = 30.0
+_STORES = (STORE_NAME, DATABASE_NAME, f"{DATABASE_NAME}-wal")
 
 
 class Service:
@@ -169,9 +170,9 @@ class Service:
 
 
 def _tells_something(_: Change, path: str) -> bool:
-    """A store, a trajectory, or a folder (an agent that appears); not our own files, nor a lock."""
+    """A store, a database's log, a trajectory, or a folder (an agent that appears); not our own files, nor a lock."""
     name = path.rpartition("/")[2]
-    return name == STORE_NAME or name.endswith(".trajectory.jsonl") or "." not in name
+    return name in _STORES or name.endswith(".trajectory.jsonl") or "." not in name
 
 
 def _in_thread(function: object) -> asyncio.Future[object]:

@@ -44,6 +44,11 @@ class Gateway:
         return self.home / ".openclaw"
 
     @property
+    def in_sqlite(self) -> bool:
+        """Whether this version keeps its rows in a database; its configuration differs in two names."""
+        return tuple(map(int, self.version.split("."))) >= (2026, 8, 1)
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "HOME": str(self.home),
@@ -126,6 +131,7 @@ class Gateway:
             "api": "openai-completions",
             "models": [{**model, "cost": free, "contextWindow": 200_000}],
         }
+        catalog = {"catalogRefresh" if self.in_sqlite else "pricing": {"enabled": False}}
         agents = [{"id": a, "default": a == "main", "workspace": str(self.home / f"ws-{a}")} for a in AGENTS]
         return {
             "gateway": {
@@ -138,15 +144,15 @@ class Gateway:
             },
             "update": {"checkOnStart": False, "auto": {"enabled": False}},
             "discovery": {"mdns": {"mode": "off"}},
-            "models": {"mode": "replace", "pricing": {"enabled": False}, "providers": {"fake": provider}},
+            "models": {"mode": "replace", **catalog, "providers": {"fake": provider}},
             "agents": {
                 "defaults": {
                     "model": {"primary": "fake/fake-1"},
                     "skipBootstrap": True,
                     "timeoutSeconds": 300,
                     "heartbeat": {"every": "0m"},
-                    "memorySearch": {"enabled": False},
                     "maxConcurrent": 60,
+                    **({} if self.in_sqlite else {"memorySearch": {"enabled": False}}),
                 },
                 "list": agents,
             },

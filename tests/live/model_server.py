@@ -100,17 +100,18 @@ _SAID = {"role": "assistant", "content": "an answer"}
 
 def _asked(messages: list[dict[str, Any]]) -> tuple[str, int, int, int]:
     """The directive, its two numbers, and how many tools have answered since the last finished answer."""
-    said, tools = "", 0
+    found: list[tuple[str, str, str]] = []
+    tools = 0
     for message in reversed(messages):
         role = message["role"]
         if role == "tool":
             tools += 1
-        elif role == "user" and not said:
+        elif role == "user" and not found:  # from 2026.9 on a message of the gateway's own stands behind the person's
             content = message["content"]
             said = content if isinstance(content, str) else " ".join(p.get("text", "") for p in content)
+            found = _DIRECTIVE.findall(said)
         elif role == "assistant" and not message.get("tool_calls"):
             break
-    found = _DIRECTIVE.findall(said)
     word, first, second = found[-1] if found else ("", "", "")
     return word, int(first or 0), int(second or 0), tools
 

@@ -1,0 +1,153 @@
+"""What stands in the stores: read when they have changed, remembered until then. Files and databases give the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from app.clock import Clock
+from app.domain.model import RUNNING, Evidence, FileIdentity, Policy, Row
+from app.domain.verdict import judge
+from app.openclaw.era import EraReader
+from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.paths import StoreTarget
+from app.openclaw.processes import read_transcript_lock
+from app.openclaw.sessions_database import SessionsDatabaseReader
+from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.trails import Place, TrailReader, Trails
+from app.reconcile.report import Finding, Problem
+
+LEFT_OVER = "its sessions live in a database; this sessions.json is left over"
+_UNKNOWN_SCHEMA = "its schema ({}) is none that we know: its sessions are judged, and nobody of us writes to it"
+_NO_FILE = FileIdentity(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of one store."""
+
+    identity: FileIdentity
+    settled: tuple[Finding, ...]
+    open_rows: tuple[Row, ...]
+    children: tuple[tuple[str, Row], ...]
+    trails: dict[str, Trails] | None = None
+    """By session key, where the store itself keeps the trajectories."""
+    doubt: Problem | None = None
+    """What is to be said of it though it can be judged."""
+
+
+class Stores:
+    """Remembers from pass to pass. One thread at a time."""
+
+    def __init__(self, clock: Clock, policy: Policy, limit: int, trails: TrailReader) -> None:
+        """`limit`: the most bytes of a sessions.json."""
+        self._clock = clock
+        self._policy = policy
+        self._limit = limit
+        self._trails = trails
+        self._eras = EraReader()
+        self._databases = SessionsDatabaseReader()
+        self._known: dict[str, Known] = {}
+        self.bytes_read = 0
+
+    def known(self, path: str) -> Known | None:
+        return self._known.get(path)
+
+    def take_over(self, elder: Stores, without: str) -> None:
+        """Remember what `elder` does of every file but the one at `without`."""
+        self._known = {path: known for path, known in elder._known.items() if path != without and not known.trails}
+
+    def look(self, target: StoreTarget) -> Known | Problem | None:
+        """What stands in one store; None when there is none."""
+        try:
+            known = self._look_at_database(target) if target.kind == "database" else self._look_at_file(target)
+        except (FileProblem, StoreProblem) as error:
+            self._known.pop(target.path, None)
+            return None if error.code == "missing" else Problem(error.code, error.detail)
+        if isinstance(known, Known):
+            self._known[target.path] = known
+        else:
+            self._known.pop(target.path, None)
+        return known
+
+    def left_over(self, target: StoreTarget) -> bool:
+        """Whether the rows of a sessions.json have moved to a database. Raises FileProblem: then nobody knows."""
+        return self._eras.in_sqlite(_agent_folders(target))
+
+    def _look_at_file(self, target: StoreTarget) -> Known | Problem | None:
+        with Folder(target.folder, target.root) as folder:
+            identity = folder.identity(target.name)
+            if identity is None:
+                return None
+            if self.left_over(target):
+                return Problem("sqlite_store", LEFT_OVER)
+            known = self._known.get(target.path)
+            if known is not None and known.identity == identity:
+                return known
+            data, identity = folder.read(target.name, self._limit)
+        self.bytes_read += len(data)
+        return known_of(target, read_rows(data), self._policy, identity)
+
+    def _look_at_database(self, target: StoreTarget) -> Known | None:
+        with Folder(target.folder, target.root) as folder:
+            seen = self._databases.read(folder, target.name, target.path, self._clock.now())
+        if seen is None:
+            return None
+        doubt = None if seen.known_schema else Problem("unknown_schema", _UNKNOWN_SCHEMA.format(seen.schema))
+        known = self._known.get(target.path)
+        if known is not None and known.trails is seen.trails:
+            return known
+        self.bytes_read += seen.bytes_read
+        return known_of(target, seen.rows, self._policy, seen.identity.main, trails=seen.trails, doubt=doubt)
+
+    def evidence(self, target: StoreTarget, row: Row) -> Evidence:
+        """What the disk tells of one row that runs."""
+        known = self._known.get(target.path)
+        if target.kind == "database":
+            trails = (known.trails if known else None) or {}
+            return _evidence(row, trails.get(row.key, Trails()))
+        sessions = Place(target.root, target.folder, target.name)
+        found = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
+        looked_for = found.place if found.problem is None else None
+        lock = read_transcript_lock(looked_for, self._clock.now()) if looked_for else None
+        return replace(_evidence(row, found), lock=lock)
+
+
+def _evidence(row: Row, found: Trails) -> Evidence:
+    return Evidence(
+        row=row,
+        trails=found.trails,
+        trail_problem=found.problem,
+        transcript=found.transcript,
+        pointer=found.pointer,
+    )
+
+
+def known_of(
+    target: StoreTarget,
+    rows: Iterable[Row],
+    policy: Policy,
+    identity: FileIdentity = _NO_FILE,
+    *,
+    trails: dict[str, Trails] | None = None,
+    doubt: Problem | None = None,
+) -> Known:
+    rows = tuple(rows)
+    settled = tuple(
+        Finding(target, evidence, judge(evidence, policy, 0))
+        for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
+    )
+    children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
+    return Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children, trails, doubt)
+
+
+def _agent_folders(target: StoreTarget) -> list[str]:
+    """The folders `agents/<id>` of the agents whose rows a store holds: their databases tell the era."""
+    agents = os.path.join(target.state_dir, "agents")
+    if target.agent_id is None:
+        try:
+            return [os.path.join(agents, name) for name in sorted(os.listdir(agents))]
+        except OSError:
+            return []
+    return [os.path.dirname(target.folder), os.path.join(agents, target.agent_id)]
