@@ -154,6 +154,10 @@ def _without_trail(evidence: Evidence, policy: Policy, now: int) -> Verdict:
         return Verdict(Code.WORKING, f"set running {_age(quiet)} ago, nothing is written yet")
     if quiet < policy.never_started_after:
         return Verdict(Code.WORKING, f"no trajectory yet; its transcript was written {_age(quiet)} ago")
+    if evidence.row.run_id is not None:
+        return Verdict(
+            Code.UNPROVABLE, "no event of its run is there: it is not over, they were lost with a gateway, or trimmed"
+        )
     return Verdict(
         Code.UNPROVABLE, "it has no trajectory (a CLI or ACP backend, or recording is off): nothing to prove by"
     )

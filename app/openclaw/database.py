@@ -75,19 +75,20 @@ def opened_read_only(folder: Folder, name: str) -> Iterator[tuple[sqlite3.Connec
             yield connection, identity
             if how == "immutable=1" and identify(folder, name) != identity:
                 raise FileProblem("unsteady", "it is being written to")
-    except sqlite3.Error as error:
-        raise problem_in(error) from None
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise _problem_in(error) from None
 
 
-def problem_in(error: sqlite3.Error) -> FileProblem:
-    """What an error of SQLite says of the database."""
+def _problem_in(error: Exception) -> FileProblem:
+    """What an error of SQLite says of the database; its own words may quote bytes of it that are no text."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary in _PASSES_BY or code == sqlite3.SQLITE_READONLY_RECOVERY:
         return FileProblem("unsteady", "it is being written to")
     if primary == sqlite3.SQLITE_INTERRUPT:
         return FileProblem("too_large", "to look through it takes too long")
-    return FileProblem("database_unreadable", f"the agent's database cannot be read: {error}")
+    said = error if isinstance(error, sqlite3.Error) else "it is damaged"
+    return FileProblem("database_unreadable", f"the agent's database cannot be read: {said}")
 
 
 def _tame(connection: sqlite3.Connection) -> None:

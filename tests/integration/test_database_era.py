@@ -1,0 +1,167 @@
+"""A pass over an agent whose rows live in a database: found, judged, shown like any other, and never written to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.domain.model import Code
+from app.reconcile.repair import Ask, StoreUnfit
+from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded
+from tests.world import (
+    ABSENT,
+    STUCK_KEY,
+    World,
+    attempts,
+    finding_of,
+    run_for,
+    run_pass,
+    running_since,
+    tree_unchanged,
+)
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("recording", [NEWEST, FIRST])
+@pytest.mark.parametrize("ended_ago", [1.0, 3_600.0, 40 * DAY])
+def test_an_end_is_ending_within_its_window_and_stuck_once_it_has_passed(
+    world: World, recording: str, ended_ago: float
+) -> None:
+    recorded(world, recording, ended_ago=ended_ago)
+    world.gateway = ABSENT
+    reconciler = world.reconciler()
+    first = finding_of(run_pass(reconciler), LOCKED_OUT)
+    assert first.verdict.code is (Code.ENDING if ended_ago < 30 else Code.STUCK)
+    assert not first.verdict.ripe
+    later = finding_of(run_for(reconciler, world.clock, 40), LOCKED_OUT)
+    assert (later.verdict.code, later.verdict.ripe) == (Code.STUCK, True)
+
+
+def test_a_change_of_the_run_begins_the_watch_anew(world: World) -> None:
+    database = recorded(world)
+    world.gateway = ABSENT
+    reconciler = world.reconciler()
+    assert finding_of(run_for(reconciler, world.clock, 40), LOCKED_OUT).verdict.ripe
+    at = world.clock.now() - 60_000
+    database.add_event("session.started", at)
+    database.add_event("session.ended", at + 1_000, data={"status": "success"})
+    finding = finding_of(run_pass(reconciler), LOCKED_OUT)
+    assert (finding.verdict.code, finding.verdict.ripe, finding.evidence.watched) == (Code.ENDING, False, 0)
+
+
+def test_a_jump_of_the_clock_alone_makes_nothing_ripe(world: World) -> None:
+    recorded(world, ended_ago=1.0)
+    world.gateway = ABSENT
+    reconciler = world.reconciler()
+    run_pass(reconciler)
+    world.clock.jump(3_600)
+    assert not finding_of(run_pass(reconciler), LOCKED_OUT).verdict.ripe
+
+
+def test_a_turn_whose_gateway_is_gone_or_restarted_is_orphaned(world: World) -> None:
+    recorded(world)
+    for gateway in (ABSENT, running_since(world.clock.now() - 1_000)):
+        world.gateway = gateway
+        found = {f.key: f.verdict.code for f in run_pass(world.reconciler()).findings()}
+        assert (found["agent:main:killed"], found["agent:main:half-told"]) == (Code.ORPHANED, Code.ORPHANED)
+
+
+def test_nobody_of_us_settles_it_and_no_attempt_is_written_down(world: World) -> None:
+    recorded(world)
+    world.gateway = ABSENT
+    reconciler = world.reconciler()
+    with tree_unchanged(world.state):
+        report = run_for(reconciler, world.clock, 600, step=30)
+        finding = finding_of(report, LOCKED_OUT)
+        assert finding.verdict.ripe
+        for ask in (
+            Ask("cli", "a test", "asked"),
+            Ask("cli", "a test", "asked", dry_run=True),
+            Ask("api", "a test", "asked", force=True, target_status="done"),
+        ):
+            with pytest.raises(StoreUnfit, match="does not write"):
+                reconciler.repairer.settle(finding, ask)
+    assert attempts(reconciler) == []
+    assert (reconciler.failing, reconciler.wake_at) == (0, None)
+
+
+def test_a_store_of_files_beside_it_is_settled_as_before(world: World) -> None:
+    """Two agents, one of each era."""
+    ended_at = world.stuck()
+    (world.state / "agents" / "beta").mkdir()
+    recorded(world).path.parent.rename(world.state / "agents" / "beta" / "agent")
+    reconciler = world.reconciler()
+    report = run_for(reconciler, world.clock, 1_300, step=10)  # as long as `half-told` works, an error waits 20 min
+    assert (world.row()["status"], world.row()["endedAt"]) == ("failed", ended_at)
+    assert finding_of(report, LOCKED_OUT).agent_id == "beta"
+
+
+def test_a_store_that_migrates_while_we_run_changes_hands(world: World) -> None:
+    """The findings of the file go, those of the database come, and the file that is left over keeps every byte."""
+    world.stuck()
+    reconciler = world.reconciler()
+    assert finding_of(run_for(reconciler, world.clock, 60)).verdict.code is Code.STUCK
+    before = world.store().read_bytes()
+
+    recorded(world)
+    report = run_pass(reconciler)
+
+    assert report.find(STUCK_KEY) == []
+    finding = finding_of(report, LOCKED_OUT)
+    assert (finding.target.kind, finding.evidence.watched, finding.verdict.ripe) == ("database", 0, False)
+    assert [(p.code, s.target.path) for s in report.stores if (p := s.problem)] == [
+        ("sqlite_store", str(world.store()))
+    ]
+    run_for(reconciler, world.clock, 600, step=30)
+    assert world.store().read_bytes() == before
+    assert attempts(reconciler) == []
+    world.store().unlink()
+    assert run_pass(reconciler).problems() == []
+
+
+def test_a_database_that_goes_takes_its_sessions_along_and_is_no_problem(world: World) -> None:
+    database = recorded(world)
+    reconciler = world.reconciler()
+    assert finding_of(run_pass(reconciler), LOCKED_OUT)
+    database.path.unlink()
+    report = run_pass(reconciler)
+    assert (list(report.findings()), report.problems()) == ([], [])
+
+
+def test_nothing_is_read_again_of_a_database_that_nobody_wrote_to(world: World) -> None:
+    recorded(world)
+    reconciler = world.reconciler()
+    read = run_pass(reconciler).bytes_read
+    assert read > 0
+    assert run_for(reconciler, world.clock, 60).bytes_read == read
+
+
+def test_the_command_shows_it_and_refuses_to_settle_it(world: World) -> None:
+    recorded(world)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(world.folder / "home"),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "CLAWMEND_STATE_DIR": str(world.state),
+        "CLAWMEND_DATABASE_URL": world.database_url,
+        "CLAWMEND_GATEWAY": "off",
+    }
+
+    def clawmend(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", "-m", "app.cli", *words]
+        return subprocess.run(command, cwd=world.folder, env=env, capture_output=True, text=True, check=False)
+
+    with tree_unchanged(world.state):
+        scan = clawmend("scan", "--json")
+        assert scan.returncode == 1
+        found = {s["session_key"]: s["verdict"] for s in json.loads(scan.stdout)["sessions"]}
+        assert found[LOCKED_OUT] == "stuck"
+        repair = clawmend("repair", LOCKED_OUT, "--apply")
+    assert (repair.returncode, repair.stdout) == (2, "")
+    assert repair.stderr == "clawmend: its rows live in a database, which Clawmend reads and does not write to yet\n"
