@@ -1,8 +1,8 @@
 """The one process that writes to a database: it opens it once, writes, says what became of it and ends.
 
-Clawmend itself reads the same databases, with another copy of SQLite and from several threads. In one process that would
-be fatal: POSIX locks belong to the process, and whoever closes a file there drops the locks that the other one relies
-on, unseen (sqlite.org/howtocorrupt.html, section 2.2).
+Clawmend itself reads the same databases, with another copy of SQLite and from several threads. In one process that
+would be fatal: POSIX locks belong to the process, and whoever closes a file there drops the locks that the other one
+relies on, unseen (sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def replace_in_a_process(what: Replacement, now: int, patience: float = _PATIENC
     texts = {name: base64.b64encode(getattr(what, name)).decode() for name in ("before", "after")}
     order = json.dumps({"now": now, "what": {**asdict(what), **texts}})  # by a pipe: the key may hold a phone number
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             [sys.executable, "-P", "-m", __name__],
             input=order.encode(),
             stdout=subprocess.PIPE,
