@@ -35,20 +35,25 @@ class Leases:
 
 def read_leases(state_dir: str) -> Leases:
     """Raises FileProblem: also where the state database is not there, since then nothing is known."""
-    with Folder(os.path.join(state_dir, "state"), state_dir) as folder:
-        try:
-            with opened_read_only(folder, STATE_DATABASE) as (connection, _):
-                return _read(connection)
-        except sqlite3.Error as error:
-            raise FileProblem("database_unreadable", f"the state database cannot be read: {error}") from None
+    try:
+        with (
+            Folder(os.path.join(state_dir, "state"), state_dir) as folder,
+            opened_read_only(folder, STATE_DATABASE) as (connection, _),
+        ):
+            return _read(connection)
+    except FileProblem as problem:
+        raise FileProblem(problem.code, f"the state database: {problem.detail}") from None
 
 
 def _read(connection: sqlite3.Connection) -> Leases:
-    until = connection.execute("SELECT max(expires_at) FROM state_leases WHERE scope = ?", (_MAINTENANCE,)).fetchone()
+    query = "SELECT max(expires_at) FROM state_leases WHERE scope = ?"
+    (until,) = connection.execute(query, (_MAINTENANCE,)).fetchone()
     known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'agent_database_leases'").fetchone()
     query = f"SELECT owner_pid, owner_start_time FROM agent_database_leases LIMIT {_MOST}"  # noqa: S608
     rows = connection.execute(query).fetchall() if known else []
-    return Leases(until[0], tuple(Opener(pid, ticks) for pid, ticks in rows))
+    if not all(value is None or isinstance(value, int) for value in (until, *(v for row in rows for v in row))):
+        raise FileProblem("unknown_schema", "its leases are not as we know them")
+    return Leases(until, tuple(Opener(pid, ticks) for pid, ticks in rows))
 
 
 def under_maintenance(leases: Leases, now: int) -> bool:

@@ -24,7 +24,7 @@ from app.domain.entry import Entry, entry_of
 from app.domain.splice import CannotSplice
 from app.openclaw.database import LONGEST_VALUE, identify
 from app.openclaw.database_leases import read_leases, still_open, under_maintenance
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.folder import FileProblem, Folder, problem_of
 from app.openclaw.processes import is_local
 from app.openclaw.sessions_database import KNOWN_SCHEMAS
 
@@ -140,7 +140,10 @@ def _identity(folder: Folder, name: str) -> tuple[int, int]:
     """Which file this is; it is never opened here. Raises FileProblem."""
     if identify(folder, name) is None:
         raise FileProblem("missing", "it is not there")
-    st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    try:
+        st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    except OSError as error:
+        raise problem_of(error) from None
     if st.st_nlink > 1:
         raise FileProblem("hard_link", "it has a second name, by which another process may write to it unseen")
     if stat.S_IMODE(st.st_mode) & 0o077:

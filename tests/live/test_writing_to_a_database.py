@@ -104,8 +104,8 @@ class Hands:
         return replace_in_a_process(what, time.time_ns() // 1_000_000)
 
     def update_without_more_ado(self, key: str) -> None:
-        text = json.dumps({**json.loads(self.entries()[key].text), "status": "done"}, separators=(",", ":"))
-        self.ask("UPDATE session_nodes SET entry_json = ?, status = 'done' WHERE session_key = ?", text, key)
+        changes = "entry_json = json_set(entry_json, '$.status', 'done'), status = 'done', updated_at = ?"
+        self.ask(f"UPDATE session_nodes SET {changes} WHERE session_key = ?", time.time_ns() // 1_000_000, key)
 
 
 def wait_until(there: Any, poll: float = _POLL) -> None:
