@@ -79,6 +79,10 @@ class Stuck:
         return found == (self.what.before, 1, before.updated_at, "running", "running")
 
 
+_ANY_TIME = 60.0
+"""Seconds: a machine that is busy is none of a test's affair."""
+
+
 def stuck(world: World, recording: str = NEWEST) -> Stuck:
     database = recorded(world, recording)
     folder = world.state / "state"
@@ -92,4 +96,6 @@ def stuck(world: World, recording: str = NEWEST) -> Stuck:
     assert entry.started_at is not None and entry.run_id is not None
     done = Settlement("done", entry.started_at + 5_000, 5_000, False)
     after = settled_entry(text, done, entry.run_id)
-    return Stuck(world, database, Replacement(str(world.state), str(database.path), LOCKED_OUT, text, after, False))
+    return Stuck(
+        world, database, Replacement(str(world.state), str(database.path), LOCKED_OUT, text, after, False, _ANY_TIME)
+    )

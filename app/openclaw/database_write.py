@@ -30,8 +30,6 @@ from app.openclaw.sessions_database import KNOWN_SCHEMAS
 
 _WAIT_MS = 1_000
 """For a lock that somebody else has; the gateway holds its own for some milliseconds."""
-_HOLD_SECONDS = 0.05
-"""As long as this may pass from BEGIN to COMMIT: the gateway's one thread stands still when it wants to write."""
 _STEP = 1_000
 _PENDING = "session_canonical_validation_pending"
 
@@ -50,6 +48,8 @@ class Replacement:
     after: bytes
     live: bool
     """The gateway runs, and has said that nothing runs for this key. Otherwise no process may have it open."""
+    hold_seconds: float = 0.05
+    """As long as this may pass from BEGIN to COMMIT: the gateway's one thread stands still when it wants to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,14 @@ def _replace(what: Replacement, now: int) -> Written:
         found = _identity(folder, os.path.basename(real))
         _nobody_else(what, now)
         with _opened(real, keeps_log=_has_log(folder, os.path.basename(real))) as connection:
-            began = _begin(connection)
+            began = _begin(connection, what.hold_seconds)
             try:
                 if _identity(folder, os.path.basename(real)) != found:
                     raise _Stop("changed", "changed", "another file has taken the place of the database")
                 _check(connection, what, before)
                 _write(connection, what.key, after)
                 _nobody_else(what, now)
-                if time.monotonic() - began > _HOLD_SECONDS:
+                if time.monotonic() - began > what.hold_seconds:
                     raise _Stop("refused", "too_slow", "it took longer than the gateway is to be kept waiting")
             except BaseException:
                 _roll_back(connection)
@@ -175,7 +175,7 @@ def _opened(path: str, *, keeps_log: bool) -> Iterator[apsw.Connection]:
             connection.close()
 
 
-def _begin(connection: apsw.Connection) -> float:
+def _begin(connection: apsw.Connection, hold_seconds: float) -> float:
     """Begin, and give the moment; from then on nothing runs for longer than it may."""
     mode = connection.pragma("journal_mode")
     if mode != "wal":
@@ -184,7 +184,7 @@ def _begin(connection: apsw.Connection) -> float:
         )
     connection.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
-    connection.set_progress_handler(lambda: time.monotonic() - began > _HOLD_SECONDS, _STEP)
+    connection.set_progress_handler(lambda: time.monotonic() - began > hold_seconds, _STEP)
     return began
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +174,7 @@ def test_a_database_that_says_two_things_of_its_schema_is_not_written_to(new: St
 )
 def test_a_row_that_openclaw_would_not_take_as_it_is_is_not_written_to(new: Stuck, change: str) -> None:
     new.database.run(change)
-    if "INSERT" not in change and "entry_valid" not in change:
+    if "INSERT" not in change:
         new.database.run("DELETE FROM session_canonical_validation_pending")
     before = new.ask("SELECT * FROM session_nodes"), new.pending()
     refused(new, "row_unfit")
@@ -283,9 +283,69 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def test_a_lock_that_is_not_given_up_ends_it_in_a_second_and_nothing_is_written(new: Stuck) -> None:
+    began = time.monotonic()
     with locked(new.database.path):
         refused(new, "busy", live=True)
+    assert time.monotonic() - began < 15  # by far less than the gateway waits for four of its own writes
     assert new.is_untouched()
+
+
+def test_a_write_that_would_keep_the_gateway_waiting_is_given_up(new: Stuck) -> None:
+    refused(new, "too_slow", hold_seconds=0.0)
+    assert new.is_untouched()
+
+
+def test_a_log_of_any_length_is_left_to_the_gateway_to_bring_in(new: Stuck) -> None:
+    with closing(apsw.Connection(str(new.database.path))) as gateway:
+        gateway.execute("PRAGMA wal_autocheckpoint = 0")
+        gateway.execute("CREATE TABLE long (page BLOB)")
+        gateway.execute("INSERT INTO long VALUES (zeroblob(8 << 20))")  # 2,000 pages: twice what SQLite waits for
+        before = new.database.path.read_bytes()
+        assert new.write().kind == "written"
+        assert new.database.path.read_bytes() == before
+
+
+def written_while_waiting(row: Stuck, meanwhile: Callable[[], None]) -> Written:
+    """By a process that has the database open already, and waits for a lock, when `meanwhile` happens."""
+    found: list[Written] = []
+    writer = threading.Thread(target=lambda: found.append(replace_in_a_process(replace(row.what, live=True), row.now)))
+    with locked(row.database.path):
+        writer.start()
+        while writer.is_alive() and not any(has_open(pid, row.database.path) for pid in children(writer)):
+            time.sleep(0.001)
+        meanwhile()
+    writer.join()
+    return found[0]
+
+
+def children(thread: threading.Thread) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{thread.native_id}/children").read_text().split()]
+
+
+def has_open(pid: int, path: Path) -> bool:
+    try:
+        return any(os.readlink(fd) == str(path) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+def test_a_maintenance_that_begins_while_it_waits_for_the_lock_goes_first(new: Stuck) -> None:
+    lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
+    assert written_while_waiting(new, lambda: new.lease(lease, new.now + 60_000)).code == "maintenance"
+    assert new.is_untouched()
+
+
+def test_a_database_whose_place_another_has_taken_meanwhile_is_not_written_to(new: Stuck) -> None:
+    path = new.database.path
+
+    def restore() -> None:
+        beside = path.with_name("restored")
+        beside.write_bytes(path.read_bytes())
+        beside.chmod(0o600)
+        beside.rename(path)
+
+    said = written_while_waiting(new, restore)
+    assert (said.kind, said.detail) == ("changed", "another file has taken the place of the database")
 
 
 def test_nothing_that_a_gateway_writes_meanwhile_is_lost(new: Stuck) -> None:
@@ -309,7 +369,7 @@ def test_nothing_that_a_gateway_writes_meanwhile_is_lost(new: Stuck) -> None:
         os.kill(pid, 15)
         os.waitpid(pid, 0)
         reader.join(20)
-    assert {w.code for w in done} <= {"", "busy", "already", "too_slow"}, done
+    assert {w.code for w in done} <= {"", "busy", "already"}, done
     assert len([w for w in done if w.kind == "written"]) > 4, done
     there = {n for (n,) in new.ask("SELECT number FROM counted")}
     assert len(numbers) > 20
