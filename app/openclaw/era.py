@@ -6,7 +6,6 @@ that the same file holds credentials only. The schema tells.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from app.openclaw.database import DatabaseIdentity, identify, opened_read_only
@@ -22,12 +21,12 @@ class EraReader:
     def __init__(self) -> None:
         self._known: dict[str, tuple[DatabaseIdentity, bool]] = {}
 
-    def in_sqlite(self, agent_folders: Iterable[str]) -> bool:
-        """Whether one of these agents (folders `agents/<id>`) keeps its rows in a database.
+    def in_sqlite(self, folders: Iterable[str]) -> bool:
+        """Whether in one of these folders (`agents/<id>/agent`) there is a database that keeps rows.
 
         Raises FileProblem when a database is there that cannot be read: then nobody knows.
         """
-        return any(self._one(os.path.join(folder, "agent")) for folder in dict.fromkeys(agent_folders))
+        return any(self._one(folder) for folder in dict.fromkeys(folders))
 
     def _one(self, path: str) -> bool:
         try:

@@ -15,6 +15,7 @@ from app.openclaw.paths import StoreTarget
 from app.openclaw.processes import read_transcript_lock
 from app.openclaw.sessions_database import SessionsDatabaseReader
 from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.state_database import StateDatabaseReader
 from app.openclaw.trails import Place, TrailReader, Trails
 from app.reconcile.report import Finding, Problem
 
@@ -48,6 +49,7 @@ class Stores:
         self._trails = trails
         self._eras = EraReader()
         self._databases = SessionsDatabaseReader()
+        self._state_databases = StateDatabaseReader()
         self._known: dict[str, Known] = {}
         self.bytes_read = 0
 
@@ -73,7 +75,13 @@ class Stores:
 
     def left_over(self, target: StoreTarget) -> bool:
         """Whether the rows of a sessions.json have moved to a database. Raises FileProblem: then nobody knows."""
-        return self._eras.in_sqlite(_agent_folders(target))
+        listed = self.listed(target.state_dir)
+        own = [t.folder for t in listed if target.agent_id in (None, t.agent_id)]
+        return self._eras.in_sqlite([*_database_folders(target), *own])
+
+    def listed(self, state_dir: str) -> tuple[StoreTarget, ...]:
+        """Databases of a state dir that lie elsewhere than by default. Raises FileProblem."""
+        return self._state_databases.listed(state_dir)
 
     def _look_at_file(self, target: StoreTarget) -> Known | Problem | None:
         with Folder(target.folder, target.root) as folder:
@@ -142,12 +150,13 @@ def known_of(
     return Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children, trails, doubt)
 
 
-def _agent_folders(target: StoreTarget) -> list[str]:
-    """The folders `agents/<id>` of the agents whose rows a store holds: their databases tell the era."""
+def _database_folders(target: StoreTarget) -> list[str]:
+    """The folders `agents/<id>/agent` of the agents whose rows a store holds: the databases there tell the era."""
     agents = os.path.join(target.state_dir, "agents")
+    own = [os.path.dirname(target.folder), os.path.join(agents, target.agent_id or "")]
     if target.agent_id is None:
         try:
-            return [os.path.join(agents, name) for name in sorted(os.listdir(agents))]
+            own = [os.path.join(agents, name) for name in sorted(os.listdir(agents))]
         except OSError:
             return []
-    return [os.path.dirname(target.folder), os.path.join(agents, target.agent_id)]
+    return [os.path.join(folder, "agent") for folder in own]

@@ -135,19 +135,23 @@ def test_a_log_without_its_index_is_said_so_and_none_is_made(world: World) -> No
     assert list(report.findings()) == []
 
 
-def test_a_rollback_journal_is_respected(world: World) -> None:
-    """On a network disk OpenClaw keeps one: what is half written there is not read."""
+def test_the_locks_of_a_rollback_journal_are_respected(world: World) -> None:
+    """On a network disk OpenClaw keeps one: while it writes the database itself, nothing of it is believed."""
     database = recorded(world)
-    database.run("UPDATE session_nodes SET updated_at = updated_at")
     with closing(sqlite3.connect(database.path, isolation_level=None)) as gateway:
         gateway.execute("PRAGMA journal_mode=DELETE")
         gateway.execute("BEGIN IMMEDIATE")
         gateway.execute("UPDATE session_nodes SET status = 'done'")
-        gateway.execute("PRAGMA cache_spill = 1")
-        assert "openclaw-agent.sqlite-journal" in beside(database)
         before = beside(database)
-        read(database)
-        assert beside(database) == before
+        assert "openclaw-agent.sqlite-journal" in before
+        read(database)  # nothing is written yet
+        gateway.execute("COMMIT")
+        gateway.execute("BEGIN EXCLUSIVE")
+        gateway.execute("UPDATE session_nodes SET status = NULL")
+        with pytest.raises(FileProblem) as raised:
+            read(database)
+        assert raised.value.code == "unsteady"
+        assert beside(database).keys() == before.keys()
         gateway.execute("ROLLBACK")
 
 
@@ -272,7 +276,11 @@ def test_a_look_that_takes_too_long_is_given_up(world: World, monkeypatch: pytes
 def test_a_connection_can_neither_write_nor_reach_another_file(world: World) -> None:
     database = recorded(world)
     with Folder(str(database.path.parent)) as folder, opened_read_only(folder, database.path.name) as (connection, _):
-        for statement in ("DELETE FROM session_nodes", f"ATTACH '{world.folder}/other' AS other", "VACUUM"):
+        for statement in (
+            "DELETE FROM session_nodes",
+            f"ATTACH '{world.folder}/other' AS other",
+            "CREATE TEMP TABLE x (y)",
+        ):
             with pytest.raises(sqlite3.Error):
                 connection.execute(statement)
     assert not (world.folder / "other").exists()

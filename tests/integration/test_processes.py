@@ -175,6 +175,16 @@ def test_a_process_that_holds_the_gateways_lock_is_the_gateway_since_it_started(
     assert gateway(state, process).since == int(now - 3_600) * 1000, "a clock set since does not move the lock"
 
 
+def test_the_lock_in_its_own_state_dir_tells_the_gateway_from_2026_8_1_on(state: StateDir, start: Start) -> None:
+    """As it was found beside 2026.8.1 and 2026.9.6: JSON, and blanks behind it."""
+    process = start(OPENCLAW_STATE_DIR=state.path)
+    lock = Path(state.path) / "tmp" / f"openclaw-{os.getuid()}" / "gateway.state.lock"
+    lock.parent.mkdir(parents=True)
+    payload = {"pid": process.pid, "createdAt": "2026-11-22T17:51:13.097Z", "startTime": start_ticks(process.pid)}
+    lock.write_text(json.dumps(payload, indent=2) + "\n\t\t  \t\n")
+    assert gateway(state, process).state == "running"
+
+
 def test_a_process_of_this_state_dir_without_the_lock_may_be_its_gateway(state: StateDir, start: Start) -> None:
     assert gateway(state, start(OPENCLAW_STATE_DIR=state.path)).state == "unknown"
     assert gateway(state, start(HOME=str(Path(state.path).parent))).state == "unknown"

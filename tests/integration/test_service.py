@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from app.clock import SystemClock
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
+from tests.databases import LOCKED_OUT, recorded
 from tests.world import STUCK_KEY, World
 
 PATIENCE = 20.0
@@ -48,6 +51,25 @@ def test_a_session_is_settled_when_it_falls_due_and_not_at_the_next_interval(wor
         await until(lambda: world.row()["status"] == "failed")
 
     asyncio.run(serving(real(world, scan_interval_seconds=HOUR), watch))
+
+
+def test_a_write_to_a_databases_log_starts_a_pass(world: World) -> None:
+    database = recorded(world, ended_ago=10)
+    reconciler = real(world, scan_interval_seconds=HOUR, watch_files=True)
+
+    async def watch(_: Service) -> None:
+        await until(lambda: bool(reconciler.report.find(LOCKED_OUT)))
+        with closing(sqlite3.connect(database.path, isolation_level=None)) as gateway:
+            gateway.execute("PRAGMA journal_mode=WAL")
+            before = reconciler.report.number + 1  # by its own file the database has told of the log's beginning
+            for attempt in range(200):
+                gateway.execute("UPDATE session_nodes SET label = ?", (str(attempt),))
+                await asyncio.sleep(0.05)
+                if reconciler.report.number > before + 1:
+                    return
+        raise AssertionError("no pass was started")
+
+    asyncio.run(serving(reconciler, watch))
 
 
 def test_a_change_on_disk_starts_a_pass(world: World) -> None:

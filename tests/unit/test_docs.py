@@ -102,13 +102,20 @@ def sentence(node: ast.expr) -> str | None:
 def literal_reasons() -> set[str]:
     """Every sentence in the code that makes a session unprovable."""
     found = set()
-    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory"):
+    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory", "openclaw/sessions_database"):
         for call in calls(module):
             words = [said for argument in call.args if (said := sentence(argument))]
             unprovable = name_of(call.func) in ("_Lost", "broken") or (
                 name_of(call.func) == "Verdict" and ast.unparse(call.args[0]) == "Code.UNPROVABLE"
             )
             found.update(words if unprovable else ())
+            found.update(s for k in call.keywords if k.arg == "problem" and (s := sentence(k.value)))
+            found.update(words if name_of(call.func) == "Trails" else ())
+    for module in ("openclaw/sessions_json", "openclaw/sessions_database"):
+        for function in ast.walk(ast.parse(text(f"app/{module}.py"))):
+            if isinstance(function, ast.FunctionDef) and function.name == "_problem":
+                returned = [n.value for n in ast.walk(function) if isinstance(n, ast.Return) and n.value]
+                found.update(said for value in returned if (said := sentence(value)))
     return found
 
 
@@ -148,7 +155,8 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    for module in ("openclaw/folder", "openclaw/sessions_json", "openclaw/era", "openclaw/publish", "reconcile/scan"):
+    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "era", "publish")
+    for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
                 first = call.args[0]

@@ -51,7 +51,7 @@ def unchecked_wal(agent: Path, statement: str) -> Iterator[sqlite3.Connection]:
 
 
 def in_sqlite(agent: Path, reader: EraReader | None = None) -> bool:
-    return (reader or EraReader()).in_sqlite([str(agent)])
+    return (reader or EraReader()).in_sqlite([str(agent / "agent")])
 
 
 def test_an_agent_without_a_database_is_of_the_file_era(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_store_that_migrates_while_we_run_changes_hands_without_a_finding(worl
 
     report = run_for(reconciler, world.clock, 600, step=30)
     assert list(report.findings()) == []
-    assert [p.code for p in report.problems()] == ["sqlite_store"]
+    assert [p.code for p in report.problems()] == ["unknown_schema", "sqlite_store"]
     assert world.store().read_bytes() == before
     assert attempts(reconciler) == []
 
@@ -201,7 +201,7 @@ def test_a_store_elsewhere_is_left_over_too_once_its_agent_has_migrated(world: W
 
     report = run_pass(world.reconciler())
 
-    assert [p.code for p in report.problems()] == ["sqlite_store"]
+    assert [p.code for p in report.problems()] == ["unknown_schema", "sqlite_store"]
     assert list(report.findings()) == []
 
 
@@ -211,5 +211,5 @@ def test_a_database_that_cannot_be_read_is_said_so_and_nothing_is_settled(world:
     (world.state / "agents" / "main" / "agent").mkdir()
     (world.state / "agents" / "main" / "agent" / NAME).write_bytes(b"noise" * 1000)
     report = run_for(world.reconciler(), world.clock, 180)
-    assert [p.code for p in report.problems()] == ["database_unreadable"]
+    assert [p.code for p in report.problems()] == ["database_unreadable"] * 2, "of the file, and of the database"
     assert world.store().read_bytes() == before
