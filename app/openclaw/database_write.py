@@ -2,7 +2,7 @@
 
 What `writeSessionEntry` of 2026.9.6 does (spec, section 2.5), in the same order and in one transaction: the node, then
 `entry_valid` by itself, since a trigger takes it away with every change; then the window; then the row is no longer
-among those to be validated. A row that is written without the second step keeps the gateway from starting.
+among those to be validated. Without the second step OpenClaw takes the row for one that is to be repaired.
 
 This is to run in a process that opens the database in no other way: the locks are POSIX's, and a process loses all
 that it has on a file when it closes any descriptor of it (app.openclaw.database_process).
