@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app.domain.entry import entry_of, settled_entry
+from app.domain.model import Settlement
+from app.domain.splice import CannotSplice
+
+RUN = "19586d3d-54c6-48ef-9c7c-000000000000"
+DONE = Settlement("done", 2_000, 900, False)
+RUNNING: dict[str, Any] = {
+    "sessionId": "a",
+    "updatedAt": 1_500,
+    "abortedLastRun": False,
+    "status": "running",
+    "startedAt": 1_100,
+    "lifecycleRunId": RUN,
+    "model": "fake-1",
+}
+
+
+def text(**over: Any) -> bytes:
+    """A running entry as Node writes it; None takes a field away."""
+    entry = {name: value for name, value in {**RUNNING, **over}.items() if value is not None}
+    return json.dumps(entry, separators=(",", ":")).encode()
+
+
+def test_a_settled_entry_is_in_the_order_in_which_the_gateway_itself_writes_it() -> None:
+    assert settled_entry(text(), DONE, RUN) == (
+        b'{"sessionId":"a","updatedAt":2000,"abortedLastRun":false,"status":"done","startedAt":1100,"endedAt":2000,'
+        b'"runtimeMs":900,"lastRunId":"' + RUN.encode() + b'","model":"fake-1"}'
+    )
+
+
+def test_every_other_byte_of_the_entry_stays_what_it_was() -> None:
+    odd = b'"prompt":"\\ud83d \xc3\xa9 \\u00e9 /\\/","n":[1.0,1e3,123456789012345678901234567890],"":{}'
+    before = text()[:-1] + b"," + odd + b"}"
+    after = settled_entry(before, DONE, RUN)
+    assert after.endswith(b',"model":"fake-1",' + odd + b"}")
+
+
+def test_updated_at_does_not_go_back() -> None:
+    assert entry_of(settled_entry(text(updatedAt=9_000), DONE, RUN)).updated_at == 9_000
+
+
+def test_the_columns_follow_from_the_text() -> None:
+    after = entry_of(settled_entry(text(sessionId="\xe9"), Settlement("killed", 2_000, 900, True), RUN))
+    columns = (after.session_id, after.status, after.updated_at, after.started_at, after.ended_at, after.run_id)
+    assert columns == ("\xe9", "killed", 2_000, 1_100, 2_000, None)
+
+
+def test_an_interrupted_entry_is_a_failed_one_in_its_column() -> None:
+    assert entry_of(text(status="interrupted")).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("over", "why"),
+    [
+        ({"lifecycleRunId": "another"}, "does not keep the row running"),
+        ({"lifecycleRunId": None}, "does not keep the row running"),
+        ({"status": "done"}, "does not keep the row running"),
+        ({"endedAt": 1_200}, "runs on by intent"),
+        ({"updatedAt": 0}, "reset"),
+        ({"lastRunId": "another"}, "names a last run"),
+        ({"sessionId": None}, "no sessionId"),
+        ({"updatedAt": None}, "no updatedAt"),
+        ({"status": "queued"}, "its column does not know"),
+        ({"status": 3}, "its column does not know"),
+        ({"startedAt": 1.5}, "whole milliseconds"),
+        ({"startedAt": True}, "whole milliseconds"),
+        ({"startedAt": 1 << 60}, "whole milliseconds"),
+        ({"updatedAt": -1}, "whole milliseconds"),
+    ],
+)
+def test_an_entry_that_this_run_does_not_keep_running_is_not_settled(over: dict[str, Any], why: str) -> None:
+    with pytest.raises(CannotSplice, match=why):
+        settled_entry(text(**over), DONE, RUN)
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        text()[:-1],
+        text() + b"x",
+        text()[:-1] + b',"status":"done"}',
+        text()[:-1] + b',"a":' + b"[" * 100_000 + b"}",
+        text(sessionId="x").replace(b'"x"', b'"\xff"'),
+    ],
+)
+def test_an_entry_that_does_not_parse_is_refused(torn: bytes) -> None:
+    with pytest.raises(CannotSplice):
+        settled_entry(torn, DONE, RUN)
