@@ -25,7 +25,7 @@ function isActive(context, key, sessionId) {
     if (same(run.sessionKey) || (sessionId && run.sessionId === sessionId)) return true;
   }
   for (const [name, lane] of lanes) {
-    if (!Array.isArray(lane?.queue) || !(lane.activeTaskIds instanceof Set)) return null;
+    if (!Number.isInteger(lane?.queue?.length) || !(lane.activeTaskIds instanceof Set)) return null;
     if (same(name.replace(/^session:/, "")) && lane.queue.length + lane.activeTaskIds.size > 0) return true;
   }
   return false;

@@ -91,8 +91,7 @@ def state_dir_of(path: str, env: Mapping[str, str]) -> StateDir:
 
 
 def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) -> tuple[StoreTarget, ...]:
-    """Every store of one state dir, whether its file is there yet or not: an agent may appear at any time, and its rows
-    may move from the one kind to the other. The files come before the databases.
+    """Every file store of one state dir, whether it is there yet or not: an agent may appear at any time.
 
     A folder below `agents/` that is a link is skipped, as OpenClaw does (targets-DGxp4nvt.js). A relative
     `session.store` resolves against the gateway's working folder, which we cannot know: raises ValueError.
@@ -105,7 +104,7 @@ def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) 
             raise ValueError(f"session.store is relative ({template}): only the gateway knows to what")
         if "{agentId}" not in expanded:
             path = os.path.normpath(expanded)
-            return (StoreTarget(state.path, None, path, os.path.dirname(path)), *_databases(state, config))
+            return (StoreTarget(state.path, None, path, os.path.dirname(path)),)
         for agent in config.agent_ids:
             _add(found, _target(state, agent, os.path.normpath(expanded.replace("{agentId}", agent))))
     else:
@@ -123,10 +122,10 @@ def find_stores(state: StateDir, config: SessionConfig, env: Mapping[str, str]) 
             if agent == "main" and name.lower() != "main":
                 continue
             _add(found, _target(state, agent, os.path.join(root, name, "sessions", STORE_NAME)))
-    return (*found.values(), *_databases(state, config))
+    return tuple(found.values())
 
 
-def _databases(state: StateDir, config: SessionConfig) -> tuple[StoreTarget, ...]:
+def find_databases(state: StateDir, config: SessionConfig) -> tuple[StoreTarget, ...]:
     """Where each agent's database is, or would be, whatever `session.store` says (spec 2026.9.6, section 2.1)."""
     root = os.path.join(state.path, "agents")
     folders = dict.fromkeys([*config.agent_ids, *_real_folders(root)])

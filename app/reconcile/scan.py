@@ -17,6 +17,7 @@ from app.openclaw.paths import (
     StoreTarget,
     default_state_dir,
     expand_home,
+    find_databases,
     find_stores,
     home_dir,
     state_dir_of,
@@ -89,7 +90,9 @@ class Scanner:
             try:
                 if not os.path.isdir(state.path):
                     raise FileProblem("no_state_dir", "there is no such folder; is CLAWMEND_STATE_DIR right?")
-                targets += find_stores(state, self._config(state), self._env)
+                config = self._config(state)
+                targets += find_databases(state, config)
+                targets += find_stores(state, config, self._env)
                 targets += self._stores.listed(state.path)
             except FileProblem as error:
                 problems.append((state.path, Problem(error.code, error.detail)))

@@ -105,7 +105,7 @@ def test_hazard_19_a_stale_sessions_json_after_the_migration_to_sqlite(
         reconciler = world.reconciler()
         with tree_unchanged(world.state):
             report = run_for(reconciler, world.clock, HELD_FOR, step=20)
-    assert [p.code for p in report.problems()] == ["sqlite_store", "unknown_schema"]
+    assert [p.code for p in report.problems()] == ["unknown_schema", "sqlite_store"]
     assert (list(report.findings()), attempts(reconciler)) == ([], [])
 
 

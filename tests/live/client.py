@@ -40,7 +40,8 @@ class Client:
         client = {"id": "gateway-client", "version": "0", "platform": "linux", "mode": "backend"}
         auth = {"token": TOKEN}
         base = {"minProtocol": 4, "maxProtocol": 4, "client": client, "role": "operator", "scopes": _SCOPES}
-        self.call("connect", {**base, "caps": [], "commands": [], "permissions": {}, "auth": auth})
+        hello = self.call("connect", {**base, "caps": [], "commands": [], "permissions": {}, "auth": auth})
+        self.methods: list[str] = hello["features"]["methods"]
 
     def call(self, method: str, params: dict[str, Any], patience: float = 30.0) -> dict[str, Any]:
         """The reply's payload; a gateway that is still starting is asked again. Raises Refused."""

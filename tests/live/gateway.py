@@ -69,7 +69,7 @@ class Gateway:
     def start(self) -> None:
         """Until it is ready. Raises RuntimeError with the end of its log."""
         if not self.state.exists():
-            self._settle_in()
+            self.settle_in()
         log = (self.home / "gateway.log").open("ab")
         self.process = subprocess.Popen(
             [str(NODE / "node"), str(self.program), "gateway", "run", "--port", str(self.port)],
@@ -112,7 +112,8 @@ class Gateway:
         lines = path.read_text().splitlines() if path.exists() else []
         return [event for event in map(json.loads, lines) if event["type"] == "session.ended"]
 
-    def _settle_in(self) -> None:
+    def settle_in(self) -> None:
+        """Its folders and its configuration; nothing is started."""
         self.state.mkdir(mode=0o700, parents=True)
         (self.home / "tmp").mkdir()
         for agent in AGENTS:

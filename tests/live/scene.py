@@ -122,7 +122,7 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         by_agent = sorted({**who.healthy, **who.refused}.items(), key=lambda each: each[0].split(":")[1])
         for key, words in by_agent:  # to go from one agent to the other costs the gateway seconds
             _begin(scene, person, key, words)
-        _cron(person, "agent:main:cronned", "SLOW 50")
+        cron(person, "agent:main:cronned", "SLOW 50")
         person.send("agent:main:queued", "hello again")
         person.send("agent:beta:queued", "hello again")
         _look_until(scene, person, lambda: _all_begun(scene, ("agent:main:aborted", "agent:beta:aborted")))
@@ -180,7 +180,7 @@ def _begin(scene: Scene, person: Client, key: str, words: str) -> None:
         time.sleep(0.02)
 
 
-def _cron(person: Client, key: str, message: str) -> None:
+def cron(person: Client, key: str, message: str) -> None:
     """A cron run into a session that people also use."""
     job = {
         "name": "a cron run",

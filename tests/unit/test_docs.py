@@ -102,13 +102,20 @@ def sentence(node: ast.expr) -> str | None:
 def literal_reasons() -> set[str]:
     """Every sentence in the code that makes a session unprovable."""
     found = set()
-    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory"):
+    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory", "openclaw/sessions_database"):
         for call in calls(module):
             words = [said for argument in call.args if (said := sentence(argument))]
             unprovable = name_of(call.func) in ("_Lost", "broken") or (
                 name_of(call.func) == "Verdict" and ast.unparse(call.args[0]) == "Code.UNPROVABLE"
             )
             found.update(words if unprovable else ())
+            found.update(s for k in call.keywords if k.arg == "problem" and (s := sentence(k.value)))
+            found.update(words if name_of(call.func) == "Trails" else ())
+    for module in ("openclaw/sessions_json", "openclaw/sessions_database"):
+        for function in ast.walk(ast.parse(text(f"app/{module}.py"))):
+            if isinstance(function, ast.FunctionDef) and function.name == "_problem":
+                returned = [n.value for n in ast.walk(function) if isinstance(n, ast.Return) and n.value]
+                found.update(said for value in returned if (said := sentence(value)))
     return found
 
 
@@ -148,7 +155,8 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    for module in ("openclaw/folder", "openclaw/sessions_json", "openclaw/era", "openclaw/publish", "reconcile/scan"):
+    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "era", "publish")
+    for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
                 first = call.args[0]
@@ -212,7 +220,8 @@ def link_codes() -> set[str]:
     from app.reconcile.gateways import LinkState
 
     found = {LinkState().code, *_CODES.values()}
-    for module in ("openclaw/gateway_access", "openclaw/gateway_link", "openclaw/gateway_place", "reconcile/gateways"):
+    wing = [f"openclaw/gateway_{part}" for part in ("access", "config", "link", "place", "tls")]
+    for module in (*wing, "reconcile/gateways"):
         for call in calls(module):
             place = {"NoAccess": 0, "LinkFailed": 0, "_note": 0}.get(name_of(call.func))
             if place is not None and len(call.args) > place:
@@ -227,6 +236,18 @@ def test_the_gateway_page_has_every_word_for_a_link_and_what_to_do() -> None:
     rows = table("docs/gateway.md", "link")
     assert sorted(row[0] for row in rows) == sorted(link_codes())
     assert all(row[1] and row[2] for row in rows)
+
+
+def test_the_plugin_page_has_everything_that_the_plugin_says_and_what_becomes_of_it() -> None:
+    from app.openclaw.plugin_install import FOLDER
+    from app.reconcile.inside import _MOVED_ON
+
+    source = (FOLDER / "index.js").read_text()
+    said = set(re.findall(r'(?:{ reason:|decision.reason =) "([a-z-]+)"', source)) | set(
+        re.findall(r'"(active-run|unknown-shape)"', source)
+    )
+    rows = {row[0]: row[2] for row in table("docs/plugin.md", "the plugin says")}
+    assert rows == {word: "superseded" if word in _MOVED_ON else "refused" for word in said}
 
 
 def test_the_gateway_page_has_every_answer_to_the_telling() -> None:

@@ -170,7 +170,7 @@ def test_a_store_that_migrates_while_we_run_changes_hands_without_a_finding(worl
 
     report = run_for(reconciler, world.clock, 600, step=30)
     assert list(report.findings()) == []
-    assert [p.code for p in report.problems()] == ["sqlite_store", "unknown_schema"]
+    assert [p.code for p in report.problems()] == ["unknown_schema", "sqlite_store"]
     assert world.store().read_bytes() == before
     assert attempts(reconciler) == []
 
@@ -201,7 +201,7 @@ def test_a_store_elsewhere_is_left_over_too_once_its_agent_has_migrated(world: W
 
     report = run_pass(world.reconciler())
 
-    assert [p.code for p in report.problems()] == ["sqlite_store", "unknown_schema"]
+    assert [p.code for p in report.problems()] == ["unknown_schema", "sqlite_store"]
     assert list(report.findings()) == []
 
 

@@ -13,6 +13,7 @@ from app.openclaw.paths import (
     StoreTarget,
     agents_root,
     default_state_dir,
+    find_databases,
     find_stores,
     home_dir,
     state_dir_of,
@@ -156,6 +157,20 @@ def test_one_store_for_all_agents_is_the_only_one_that_is_read(tmp_path: Path) -
     _agent(tmp_path / "state", "main")
     found = find_stores(_state(tmp_path), SessionConfig("/srv/one.json", ("main", "beta")), U)
     assert [(t.agent_id, t.path) for t in found] == [(None, "/srv/one.json")]
+
+
+@pytest.mark.parametrize("template", [None, "/srv/one.json", "/srv/{agentId}.json", "rel/one.json"])
+def test_each_agents_database_is_in_its_own_folder_wherever_the_files_are(tmp_path: Path, template: str | None) -> None:
+    state = tmp_path / "state"
+    for name in ("main", "Beta Team", "???"):
+        _agent(state, name)
+    (state / "agents" / "link").symlink_to(tmp_path)
+    found = find_databases(_state(tmp_path), SessionConfig(template, ("main", "late")))
+    assert {(t.agent_id, t.path) for t in found} == {
+        (agent, str(state / "agents" / folder / "agent" / "openclaw-agent.sqlite"))
+        for folder, agent in (("main", "main"), ("late", "late"), ("Beta Team", "beta-team"))
+    }
+    assert {(t.kind, t.root) for t in found} == {("database", str(state / "agents"))}
 
 
 AGENTS = {"main": "main", "other": "other", "Beta Team": "beta-team", "UPPER": "upper"}
