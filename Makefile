@@ -7,7 +7,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 GATEWAYS := .gateways
-LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
+LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1 $(GATEWAYS)/2026.9.6
 .PHONY: help run demo test test-faults test-live soak lint lock clean
 
 help: ## list these targets

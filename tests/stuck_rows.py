@@ -96,6 +96,5 @@ def stuck(world: World, recording: str = NEWEST) -> Stuck:
     assert entry.started_at is not None and entry.run_id is not None
     done = Settlement("done", entry.started_at + 5_000, 5_000, False)
     after = settled_entry(text, done, entry.run_id)
-    return Stuck(
-        world, database, Replacement(str(world.state), str(database.path), LOCKED_OUT, text, after, False, _ANY_TIME)
-    )
+    state, path = str(world.state), str(database.path)
+    return Stuck(world, database, Replacement(state, state, path, LOCKED_OUT, text, after, False, _ANY_TIME))

@@ -2,7 +2,7 @@
 
 What `writeSessionEntry` of 2026.9.6 does (spec, section 2.5), in the same order and in one transaction: the node, then
 `entry_valid` by itself, since a trigger takes it away with every change; then the window; then the row is no longer
-among those to be validated. A row that is written without the second step keeps the gateway from starting.
+among those to be validated. Without the second step OpenClaw takes the row for one that is to be repaired.
 
 This is to run in a process that opens the database in no other way: the locks are POSIX's, and a process loses all
 that it has on a file when it closes any descriptor of it (app.openclaw.database_process).
@@ -41,6 +41,8 @@ class Replacement:
     """What is to be written, and where. `before` and `after` are whole texts of `entry_json`."""
 
     state_dir: str
+    root: str
+    """Below this folder no component of the path may be a link."""
     path: str
     """Of the agent's database."""
     key: str
@@ -106,8 +108,9 @@ def _replace(what: Replacement, now: int) -> Written:
         raise _Stop("refused", "unsafe_library", detail)
     if not is_local(what.path):
         raise _Stop("refused", "not_local", "it is not on a local disk, where locks can be relied on")
-    real = os.path.join(os.path.realpath(what.state_dir), os.path.relpath(what.path, what.state_dir))
-    with Folder(os.path.dirname(real), os.path.realpath(what.state_dir)) as folder:
+    root = os.path.realpath(what.root)
+    real = os.path.join(root, os.path.relpath(what.path, what.root))
+    with Folder(os.path.dirname(real), root) as folder:
         found = _identity(folder, os.path.basename(real))
         _nobody_else(what, now)
         with _opened(real, keeps_log=_has_log(folder, os.path.basename(real))) as connection:

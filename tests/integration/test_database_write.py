@@ -251,7 +251,15 @@ def test_a_state_dir_that_is_reached_by_a_link_is_its_owners_affair(new: Stuck, 
     link = tmp_path / "by-a-link"
     link.symlink_to(new.world.state)
     path = link / new.database.path.relative_to(new.world.state)
-    assert new.write(state_dir=str(link), path=str(path)).kind == "written"
+    assert new.write(state_dir=str(link), root=str(link), path=str(path)).kind == "written"
+
+
+def test_a_database_that_lies_outside_of_the_state_dir_is_written_to_as_well(new: Stuck, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    new.database.path.parent.rename(elsewhere)
+    new.database.path = elsewhere / new.database.path.name
+    assert new.write(root=str(elsewhere), path=str(new.database.path)).kind == "written"
+    assert new.node()[3] == "done"
 
 
 def test_what_is_no_database_gives_a_clear_word(new: Stuck) -> None:

@@ -100,7 +100,8 @@ class Hands:
         assert entry.started_at is not None and entry.run_id is not None
         settlement = Settlement("done", ended_at, max(0, ended_at - entry.started_at), False)
         after = settled_entry(entry.text, settlement, entry.run_id)
-        what = Replacement(str(self.gateway.state), str(self.path), key, entry.text, after, live)
+        state = str(self.gateway.state)
+        what = Replacement(state, state, str(self.path), key, entry.text, after, live, hold_seconds=1.0)
         return replace_in_a_process(what, time.time_ns() // 1_000_000)
 
     def update_without_more_ado(self, key: str) -> None:
