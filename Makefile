@@ -7,8 +7,8 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 GATEWAYS := .gateways
-LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1 $(GATEWAYS)/2026.9.6
-.PHONY: help run demo test test-faults test-live soak lint lock clean
+LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
+.PHONY: help run demo test test-faults test-live test-hands soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,12 @@ test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show 
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
 test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
-	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser) -m "live or browser" -ra $(ARGS)
+	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
+	  -m "live or browser" -ra $(ARGS)
+
+test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.9.6) ## the plugin and the writer of databases, beside real gateways
+	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
+	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
 
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)

@@ -192,7 +192,7 @@ def test_a_gateway_that_starts_again_without_it_leaves_the_row_to_the_file(
     world: World, peer: Peer, beside: Beside
 ) -> None:
     reconciler = beside(peer, auto_repair=False)
-    finding = finding_of(run_pass(reconciler))
+    finding = answered(reconciler)
     for name in [n for n in peer.on if n.startswith("clawmend.")]:
         del peer.on[name]
     connections = peer.connections
@@ -426,6 +426,18 @@ def test_a_repair_by_one_hand_is_undone_by_the_other(world: World, peer: Peer, b
         undo = second.repairer.undo(repair, PERSON)
         assert (repair.hand, undo.hand) == hands
         assert (undo.outcome, world.row()) == (Outcome.APPLIED, before)
+
+
+def test_an_undo_beside_a_gateway_that_has_lost_the_plugin_is_done_in_the_file(
+    world: World, peer: Peer, beside: Beside
+) -> None:
+    reconciler = beside(peer, auto_repair=False)
+    repair = by_a_person(reconciler)
+    peer.on["clawmend.live"] = refuse
+    world.clock.advance(3)
+    undo = reconciler.repairer.undo(repair, PERSON)
+    assert (undo.outcome, undo.hand, orders(peer, "clawmend.undo")) == (Outcome.APPLIED, "file", [])
+    assert world.row()["status"] == "running"
 
 
 def test_an_undo_that_the_plugin_refuses_changes_nothing(world: World, peer: Peer, beside: Beside) -> None:

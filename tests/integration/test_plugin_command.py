@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app import __version__
 from app.openclaw.plugin_install import FOLDER, own_version
 from tests.peer import TOKEN, Peer
 from tests.world import World
@@ -216,7 +217,7 @@ def test_the_plugin_is_one_small_file_without_an_import(plugin: Command) -> None
 def test_its_manifests_agree_with_each_other_and_with_the_project(plugin: Command) -> None:
     package, openclaw = manifest("package.json"), manifest("openclaw.plugin.json")
     assert package["name"] == openclaw["id"] == "clawmend"
-    assert package["version"] == openclaw["version"]
+    assert package["version"] == openclaw["version"] == __version__
     assert package["openclaw"]["extensions"] == ["./index.js"]
 
 

@@ -7,7 +7,8 @@ The last directive in the user's messages since the last finished answer counts:
     SLOW seconds           an answer that trickles in
     HANG                   no answer, ever
     WORK rounds            so many rounds of a slow answer (8 s) and a tool (7 s), then an answer
-    (anything else)        an answer
+    hello                  an answer at once, whatever was said before
+    (anything else)        the same
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_DIRECTIVE = re.compile(r"\b(ERROR|EMPTY|SLOW|HANG|WORK)\b ?(\d*) ?(\d*)")
+_DIRECTIVE = re.compile(r"\b(ERROR|EMPTY|SLOW|HANG|WORK|hello)\b ?(\d*) ?(\d*)")
 _WORK_TALK, _WORK_TOOL = 8.0, 7
 _STEP = 0.25
 

@@ -22,7 +22,8 @@ const context = {
 if (queue) shapes.commandQueueState.lanes.get(`session:${KEY}`).queue.length = queue;
 if (broken === "context") delete context.chatAbortControllers;
 else if (broken === "chat") context.chatAbortControllers.set("r", {});
-else if (broken === "queue") shapes.commandQueueState.lanes.set("session:other", { queue: 7 });
+else if (broken === "queue") shapes.commandQueueState.lanes.set("session:other", { queue: 7, activeTaskIds: new Set() });
+else if (broken === "tasks") shapes.commandQueueState.lanes.set("session:other", { queue: [], activeTaskIds: [] });
 else if (broken) {
   const [state, name] = broken.split(".");
   if (name) shapes[state][name] = {};

@@ -142,11 +142,10 @@ def play(gateway: Gateway, who: Cast, folder: Path) -> Scene:
         _look_until(scene, person, lambda: all(_is(scene, key, "done") for key in list(who.refused)[:4]))
         scene.went_on = {key: str(_now(scene, key).get("status")) for key in list(who.refused)[:4]}
         _stop_in_a_turn(scene, person, "agent:main:killed", signal.SIGKILL)
-        time.sleep(WINDOW + 5)  # what must not happen in that time cannot be waited for
         gateway.start()
         _stop_in_a_turn(scene, Client(gateway), "agent:main:stopped", signal.SIGTERM)
+        time.sleep(WINDOW + 5)  # what must not happen in that time cannot be waited for
         gateway.start()
-        time.sleep(WINDOW + 5)
         last = Client(gateway)
         scene.later = {
             key: str(last.listed()[key].get("status")) for key in ("agent:main:killed", "agent:main:stopped")

@@ -21,9 +21,9 @@ SETTLE = ("clawmend.settle", {**WHICH, "status": "failed", "endedAt": 9, "runId"
 LIVE = ("clawmend.live", {"agentId": "main", "sessions": [{"key": "agent:main:a", "sessionId": "s"}]})
 AFTER = {"status": "failed", "endedAt": 9, "runtimeMs": 4, "abortedLastRun": False}
 SHAPES = (
-    "context", "chat", "queue", "embeddedRunState", "replyRunRegistry", "commandQueueState", "commandQueueState.lanes",
-    "embeddedRunState.activeRuns", "embeddedRunState.sessionIdsByKey", "replyRunRegistry.activeRunsByKey",
-    "replyRunRegistry.activeKeysBySessionId",
+    "context", "chat", "queue", "tasks", "embeddedRunState", "replyRunRegistry", "commandQueueState",
+    "commandQueueState.lanes", "embeddedRunState.activeRuns", "embeddedRunState.sessionIdsByKey",
+    "replyRunRegistry.activeRunsByKey", "replyRunRegistry.activeKeysBySessionId",
 )  # fmt: skip
 
 

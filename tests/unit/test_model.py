@@ -56,6 +56,22 @@ def test_a_key_tells_whose_it_is_and_whether_a_subagent_works_there(
     assert (Row(key).agent_in_key, Row(key).is_subagent) == (agent, subagent)
 
 
+def test_the_run_that_ended_is_that_of_the_last_word_in_all_trajectories() -> None:
+    end = End(MOMENT + 1, "error", run_id="r")
+    ended = replace(TRAIL, events=(Event("session.ended", MOMENT + 1),), end=end)
+    silent = replace(TRAIL, events=())
+    later = replace(TRAIL, events=(Event("prompt.submitted", MOMENT + 2),))
+    for trails, run in (
+        ((ended, TRAIL, silent), "r"),
+        ((TRAIL, silent, ended), "r"),
+        ((ended, later), None),
+        ((later, ended), None),
+        ((silent,), None),
+        ((), None),
+    ):
+        assert replace(SEEN, trails=trails).ended_run == run
+
+
 @pytest.mark.parametrize(
     ("ns", "ms"), [(0, 0), (999_999, 0), (1_000_000, 1), (1_795_400_000_123_999_999, 1_795_400_000_123)]
 )

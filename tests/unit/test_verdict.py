@@ -392,3 +392,30 @@ def test_without_a_trajectory_a_row_never_started_or_cannot_be_proven(
     )
 
     assert (judged.code, judged.settlement, judged.due_at) == (code, None, None)
+
+
+# --- the SQLite era ---
+
+
+def test_a_turn_that_yielded_waits_whatever_its_trajectory_says() -> None:
+    judged = verdict(ended_trail(an_end(3_600)), row=row(yielded=True))
+    assert (judged.code, judged.reason) == (
+        Code.WAITING,
+        "its turn has ended and yielded: it waits for sessions that it has started",
+    )
+
+
+def test_an_end_for_a_restart_is_the_gateways_own() -> None:
+    judged = verdict(ended_trail(an_end(3_600, "interrupted", for_restart=True)))
+    assert (judged.code, judged.reason) == (
+        Code.RECOVERING,
+        "its turn was stopped for a restart of the gateway, which takes it up again",
+    )
+
+
+def test_a_run_that_is_named_and_has_no_event_is_no_proof_and_the_reason_says_so() -> None:
+    judged = verdict(row=row(run_id="r"), transcript=file(3_600))
+    assert (judged.code, judged.reason) == (
+        Code.UNPROVABLE,
+        "no event of its run is there: it is not over, they were lost with a gateway, or trimmed",
+    )

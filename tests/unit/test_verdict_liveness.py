@@ -12,6 +12,7 @@ from tests.unit.test_verdict import ABSENT, ALIVE, NOW, UNKNOWN, an_end, ended_t
 ACTIVE = Liveness(True, False, NOW)
 INACTIVE = Liveness(False, False, NOW)
 IDLE = Liveness(False, True, NOW)
+BY_PLUGIN = Liveness(False, False, NOW, by_plugin=True)
 HOUR = 3_600.0
 
 EVERY_END = [
@@ -62,7 +63,9 @@ def window(end: End, liveness: Liveness, *, registered: bool = True, calm: float
     "end",
     [an_end(0, "error"), an_end(0, "cleanup"), an_end(0, "error", timed_out=True), an_end(0, "error", compaction=True)],
 )
-@pytest.mark.parametrize(("liveness", "registered"), [(INACTIVE, True), (IDLE, True), (IDLE, False)])
+@pytest.mark.parametrize(
+    ("liveness", "registered"), [(INACTIVE, True), (IDLE, True), (IDLE, False), (BY_PLUGIN, False)]
+)
 def test_where_the_gateway_rules_a_retry_out_30_seconds_are_enough(
     end: End, liveness: Liveness, registered: bool, calm: float | None
 ) -> None:
@@ -77,8 +80,9 @@ def test_where_the_gateway_rules_a_retry_out_30_seconds_are_enough(
         (Liveness(None, True, NOW), True),
         (Liveness(False, True, None), True),
         (Liveness(False, True, NOW - 1), True),
+        (Liveness(None, False, NOW, by_plugin=True), True),
     ],
-    ids=["a run that it does not register", "not asked", "not told", "no time", "asked before the end"],
+    ids=["a run that it does not register", "not asked", "not told", "no time", "asked before the end", "not known"],
 )
 @pytest.mark.parametrize(
     ("end", "calm", "seconds"),
