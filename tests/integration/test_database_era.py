@@ -1,4 +1,4 @@
-"""A pass over an agent whose rows live in a database: found, judged, shown like any other; where nobody may write, left."""
+"""A pass over an agent whose rows live in a database: found, judged, shown; where nobody may write, left alone."""
 
 from __future__ import annotations
 

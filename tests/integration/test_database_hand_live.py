@@ -1,4 +1,4 @@
-"""The hand `database` beside a gateway that runs: only where the gateway itself says that nothing runs, and told after."""
+"""The hand `database` beside a gateway that runs: only where that itself says that nothing runs; it is told after."""
 
 from __future__ import annotations
 

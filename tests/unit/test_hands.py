@@ -13,10 +13,11 @@ STORE = StoreTarget("/x", "main", "/x/agents/main/sessions/sessions.json", "/x/a
 ROW = Row("agent:main:main", "a", "running", started_at=1)
 STOPPED, RUNS, UNSURE = Gateway("absent"), Gateway("running", 1), Gateway("unknown", None, "a container?")
 IDLE = Liveness(False, runs=())
+NOT_ASKED = Liveness()
 PLUGIN = Liveness(False, by_plugin=True)
 
 
-def hand(gateway: Gateway, liveness: Liveness = Liveness(), target: StoreTarget = DATABASE, **over: Any) -> Hand:
+def hand(gateway: Gateway, liveness: Liveness = NOT_ASKED, target: StoreTarget = DATABASE, **over: Any) -> Hand:
     words: dict[str, Any] = {"writes": "idle", "known_schema": True, "asked": True, **over}
     return hand_for(target, Evidence(ROW, gateway=gateway, liveness=liveness), **words)
 
