@@ -186,7 +186,7 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     for attempt in found:
         when = describe_attempt(attempt)["opened_at"]
         print(f"{when}  {attempt.id}  {attempt.outcome or 'open':<11} {attempt.kind:<6} {attempt.trigger:<9}", end=" ")
-        print(f"{attempt.hand:<6} {attempt.session_key}: {_change(attempt)}")
+        print(f"{attempt.hand:<8} {attempt.session_key}: {_change(attempt)}")
     if not found:
         print("nothing was repaired yet")
     return NOTHING_STUCK

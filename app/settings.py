@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     auto_repair: bool = True
     settle_subagents: bool = False
     weak_stores: Literal["refuse", "rename"] = "refuse"
+    database_writes: Literal["idle", "stopped", "off"] = "idle"
     scan_interval_seconds: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
     stale_after_seconds: float = Field(default=30.0, ge=1, le=86_400, allow_inf_nan=False)
     error_quiet_seconds: _Seconds = 120.0

@@ -113,4 +113,4 @@ class Attempt:
     told: dict[str, Any] | None = None
     """What the gateway answered when it was told of it; None while nobody has told it."""
     hand: str = "file"
-    """Who changes the row: `file`, or `plugin` (the companion plugin inside the gateway)."""
+    """Who changes the row: `file`, `database`, or `plugin` (the companion plugin inside the gateway)."""

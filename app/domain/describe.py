@@ -53,6 +53,7 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
         },
         "liveness": {
             "active_run": evidence.liveness.active,
+            "active_run_ids": list(evidence.liveness.runs) if evidence.liveness.runs is not None else None,
             "gateway_idle": evidence.liveness.idle,
             "asked_at": rfc3339(evidence.liveness.asked_at),
             "reason": evidence.liveness.why,

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.json_text import Member, NotJson, document, text_of
 from app.domain.model import RUNNING, TERMINAL_STATUSES, Settlement
-from app.domain.splice import CannotSplice, splice
+from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, unsplice
 
 _BOX = b'{"entry":'
 
@@ -72,13 +72,58 @@ def settled_entry(text: bytes, settlement: Settlement, run_id: str) -> bytes:
     return _name_the_last_run(spliced[len(_BOX) : -1])
 
 
+def entry_edit(key: str, before: bytes, after: bytes) -> Edit:
+    """What is another in `after` than in `before`, field by field, by their texts. Raises CannotSplice."""
+    old, new = _texts(before), _texts(after)
+    names = dict.fromkeys([*old, *new])
+    changes = (FieldEdit(name, old.get(name), new.get(name)) for name in names)
+    return Edit(key, tuple(each for each in changes if each.before != each.after))
+
+
+def restored_entry(text: bytes, edit: Edit) -> bytes:
+    """`text` with a settlement taken back, whoever of us made it. Raises CannotSplice where one of its fields is no
+    longer what the settlement left there.
+
+    `updatedAt` is taken back only where nobody has written since: the call that tells a gateway sets it to now.
+    """
+    found, by_name = _texts(text), {change.name: change for change in edit.fields}
+    run, last = by_name.pop("lifecycleRunId", None), by_name.pop("lastRunId", None)
+    written = by_name.get("updatedAt")
+    if written is not None and found.get("updatedAt") != written.after:
+        del by_name["updatedAt"]
+    boxed = unsplice(_BOX + text + b"}", Edit("entry", tuple(by_name.values())))
+    restored = boxed[len(_BOX) : -1]
+    if run is None and last is None:
+        return restored
+    if run is None or last is None or (run.before, run.after, last.before) != (last.after, None, None):
+        raise CannotSplice("the repair has not left the run of the turn as a settlement does")
+    if found.get("lastRunId") != last.after or "lifecycleRunId" in found:
+        raise CannotSplice("lastRunId is no longer what the repair wrote")
+    return _rename(restored, "lastRunId", "lifecycleRunId")
+
+
 def _name_the_last_run(text: bytes) -> bytes:
     """A start takes `lastRunId` away: where both are there, something has happened that is not known to us."""
-    inner = {m.name: m for m in document(text.decode("latin-1"))}
-    if "lastRunId" in inner:
+    if "lastRunId" in _texts(text):
         raise CannotSplice("the row names a last run while one is under way")
-    name = inner["lifecycleRunId"]
-    return text[: name.name_start] + json.dumps("lastRunId").encode() + text[name.name_end :]
+    return _rename(text, "lifecycleRunId", "lastRunId")
+
+
+def _rename(text: bytes, name: str, new: str) -> bytes:
+    member = next(m for m in document(text.decode("latin-1")) if m.name == name)
+    return text[: member.name_start] + json.dumps(new).encode() + text[member.name_end :]
+
+
+def _texts(text: bytes) -> dict[str, str]:
+    """The fields, their values as they stand there."""
+    latin = text.decode("latin-1")
+    try:
+        inner = list(document(latin))
+    except NotJson as error:
+        raise CannotSplice(f"the entry cannot be changed: {error}") from None
+    if len({m.name for m in inner}) != len(inner):
+        raise CannotSplice("the entry names a field twice")
+    return {m.name: latin[m.value_start : m.value_end] for m in inner}
 
 
 def _members(text: bytes) -> dict[str, Any]:

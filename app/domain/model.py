@@ -182,6 +182,8 @@ class Liveness:
     """Why it does not tell."""
     by_plugin: bool = False
     """The companion plugin said so: it knows of every run, also of one that the gateway does not register."""
+    runs: tuple[str, ...] | None = None
+    """Its `activeRunIds`; None: it does not say, as up to 2026.7.1 none does."""
 
     def rules_out(self, end: End, *, registered: bool) -> bool:
         """Whether no run can follow `end` by itself: the gateway was asked after it, and nothing runs for it."""

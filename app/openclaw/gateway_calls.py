@@ -10,7 +10,7 @@ from app.openclaw.gateway_frames import SessionRow, session_row
 from app.openclaw.gateway_link import Link, Refused
 from app.openclaw.gateway_plugin import ask_plugin, has_plugin
 from app.openclaw.parse import whole
-from app.openclaw.paths import StoreTarget, is_same_file
+from app.openclaw.paths import StoreTarget, is_store
 
 ASK_SECONDS = 1.0
 """For an answer that somebody waits for; a gateway that prepares a turn may be silent for longer."""
@@ -62,11 +62,11 @@ async def _by_plugin(
     link: Link, asked: list[tuple[StoreTarget, Row]], agent_id: str, now: int
 ) -> list[Liveness] | None:
     """None where there is no plugin, or where it does not know of one of them."""
-    paths = {target.path for target, _ in asked}
-    if not has_plugin(link) or len(paths) != 1:
+    targets = {target for target, _ in asked}
+    if not has_plugin(link) or len(targets) != 1:
         return None
     try:
-        said = await ask_plugin(link, [row for _, row in asked], agent_id, paths.pop(), BACKGROUND_SECONDS)
+        said = await ask_plugin(link, [row for _, row in asked], agent_id, targets.pop(), BACKGROUND_SECONDS)
     except Refused:
         return None
     if None in said:
@@ -93,7 +93,7 @@ def _found(listed: _Listed, target: StoreTarget, row: Row) -> SessionRow:
     found = listed.rows.get((row.key.lower(), row.session_id))
     if found is None:
         raise Elsewhere("the gateway does not list this session")
-    if not is_same_file(listed.path, target.path):
+    if not is_store(listed.path, target):
         raise Elsewhere("the gateway that answers keeps its sessions elsewhere")
     return found
 
@@ -104,12 +104,12 @@ def _liveness(listed: _Listed, target: StoreTarget, row: Row, now: int) -> Liven
     except Elsewhere as error:
         return Liveness(why=str(error))
     if found.active is True:
-        return Liveness(True, False, now, "hasActiveRun is true")
+        return Liveness(True, False, now, "hasActiveRun is true", runs=found.runs)
     if found.active is None:
         return Liveness(why="the gateway does not say whether a run of it is active")
     if found.started_at != row.started_at:
         return Liveness(why="the gateway knows of another turn in this session")
-    return Liveness(False, False, now, "hasActiveRun is false")
+    return Liveness(False, False, now, "hasActiveRun is false", runs=found.runs)
 
 
 def _idle(answer: Liveness) -> Liveness:
@@ -122,7 +122,7 @@ async def tell(link: Link, target: StoreTarget, key: str, repaired: dict[str, An
     """
     answer = await link.call("sessions.patch", {"key": key}, TELL_SECONDS)
     entry = session_row(answer.get("entry"))
-    if not is_same_file(answer.get("path"), target.path) or entry is None:
+    if not is_store(answer.get("path"), target) or entry is None:
         return Told("otherwise", "another store than ours was patched")
     if (entry.status, entry.ended_at) != (repaired.get("status"), repaired.get("endedAt")):
         return Told("otherwise", f"the gateway has the row as {entry.status or 'without a status'}")

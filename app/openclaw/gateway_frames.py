@@ -49,6 +49,8 @@ class SessionRow:
     ended_at: int | None
     active: bool | None
     """`hasActiveRun`; None where the answer has no such field."""
+    runs: tuple[str, ...] | None = None
+    """`activeRunIds`; None where the answer has no such field, or says null: it does not know."""
 
 
 def request(request_id: str, method: str, params: dict[str, Any]) -> str:
@@ -111,4 +113,10 @@ def session_row(value: object) -> SessionRow | None:
         started_at=whole(value.get("startedAt")),
         ended_at=whole(value.get("endedAt")),
         active=active if isinstance(active, bool) else None,
+        runs=_words(value.get("activeRunIds")),
     )
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    found = [word(each) for each in value] if isinstance(value, list) else [None]
+    return None if None in found else tuple(each for each in found if each is not None)

@@ -9,7 +9,7 @@ from app.domain.model import Row
 from app.openclaw.gateway_frames import ADMIN
 from app.openclaw.gateway_link import Link, Refused, open_link
 from app.openclaw.parse import word
-from app.openclaw.paths import is_same_file
+from app.openclaw.paths import StoreTarget, is_store
 
 LIVE, SETTLE, UNDO = "clawmend.live", "clawmend.settle", "clawmend.undo"
 CHANGE_SECONDS = 5.0
@@ -77,14 +77,16 @@ def _expected(row: Row, agent_id: str) -> dict[str, Any] | None:
     }
 
 
-async def ask_plugin(link: Link, rows: list[Row], agent_id: str, path: str, seconds: float) -> list[bool | None]:
-    """For each row of the store `path` whether a run of it is active; None where the plugin does not know, or where
+async def ask_plugin(
+    link: Link, rows: list[Row], agent_id: str, target: StoreTarget, seconds: float
+) -> list[bool | None]:
+    """For each row of the store `target` whether a run of it is active; None where the plugin does not know, or where
     this gateway keeps another store. Raises LinkFailed, Refused.
     """
     params = {"agentId": agent_id, "sessions": [{"key": r.key, "sessionId": r.session_id} for r in rows]}
     answer = await _with_enough_scope(link, params, seconds)
     said = answer.get("active")
-    if not is_same_file(answer.get("store"), path) or not isinstance(said, list) or len(said) != len(rows):
+    if not is_store(answer.get("store"), target) or not isinstance(said, list) or len(said) != len(rows):
         return [None] * len(rows)
     return [each if isinstance(each, bool) else None for each in said]
 

@@ -12,6 +12,7 @@ from app.openclaw.parse import word
 
 STORE_NAME = "sessions.json"
 DATABASE_NAME = "openclaw-agent.sqlite"
+_USUAL = ((STORE_NAME, "sessions"), (DATABASE_NAME, "agent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,13 @@ def find_databases(state: StateDir, config: SessionConfig) -> tuple[StoreTarget,
 
 
 def agents_root(store_path: str) -> str | None:
-    """`…/agents` of a store at `…/agents/<id>/sessions/sessions.json`; None for a store elsewhere."""
+    """`…/agents` of a store at `…/agents/<id>/sessions/sessions.json` or `…/agents/<id>/agent/openclaw-agent.sqlite`;
+    None for a store elsewhere.
+    """
     folder, name = os.path.split(store_path)
-    agent, sessions = os.path.split(folder)
+    agent, kept_in = os.path.split(folder)
     root = os.path.dirname(agent)
-    shaped = name == STORE_NAME and sessions == "sessions" and os.path.basename(root) == "agents"
+    shaped = (name, kept_in) in _USUAL and os.path.basename(root) == "agents"
     return root if shaped else None
 
 
@@ -171,7 +174,16 @@ def _set(value: str | None) -> str | None:
     return word if word and word not in ("undefined", "null") else None
 
 
-def is_same_file(path: object, ours: str) -> bool:
-    """Whether what a gateway says is the path of our file; it may say anything."""
+def is_store(path: object, target: StoreTarget) -> bool:
+    """Whether what a gateway says is the path of our store; it may say anything.
+
+    Of a database it may also name the sessions.json that the rows came from, which then stands for it
+    (session-sqlite-target-Dcog4O-M.mjs).
+    """
     path = word(path)
-    return path is not None and "\0" not in path and os.path.realpath(path) == os.path.realpath(ours)
+    if path is None or "\0" in path:
+        return False
+    folder, name = os.path.split(path)
+    if target.kind == "database" and (name, os.path.basename(folder)) == _USUAL[0]:
+        path = os.path.join(os.path.dirname(folder), "agent", DATABASE_NAME)
+    return os.path.realpath(path) == os.path.realpath(target.path)

@@ -56,6 +56,8 @@ class SessionsSeen:
     trails: dict[str, Trails]
     """By session key, for the rows that run."""
     schema: int
+    entries: dict[str, bytes]
+    """By session key, the texts that the rows which run were read from."""
     bytes_read: int = 0
 
     @property
@@ -120,6 +122,7 @@ class _Look:
         self._path = path
         self._known = known
         self._bytes = 0
+        self._entries: dict[str, bytes] = {}
         tables = self._all("SELECT name FROM sqlite_master WHERE type = 'table'")
         self._tables = {n.decode("utf-8", "replace") for (n,) in tables}
 
@@ -156,7 +159,9 @@ class _Look:
             if row.status == RUNNING and row.problem is None:
                 trails[row.key] = self._trails(shape, row)
         schema = self._all("PRAGMA user_version")[0][0]
-        seen = SessionsSeen(self._identity, tuple(rows.values()), trails, whole(schema) or 0, self._bytes)
+        seen = SessionsSeen(
+            self._identity, tuple(rows.values()), trails, whole(schema) or 0, self._entries, self._bytes
+        )
         return _Memory(self._identity, seen, settled=False, marks=marks, rows=rows)
 
     def _marks(self, shape: _Shape) -> dict[bytes, _Mark]:
@@ -207,6 +212,7 @@ class _Look:
         problem = _problem(shape, row, session_id, mark, pending=pending)
         if problem is not None:
             return replace(row, status=RUNNING, problem=problem)
+        self._entries[shown] = text
         return replace(row, yielded=row.ended_at is not None)
 
     def _trails(self, shape: _Shape, row: Row) -> Trails:

@@ -99,10 +99,12 @@ class GatewayLinks:
 
     def ask(self, target: StoreTarget, row: Row, agent_id: str) -> Liveness:
         """Ask now, unless it was answered just now. Waits ASK_SECONDS at most; of a gateway that is too busy to answer
-        what it said in the last minute counts: a run that was over then cannot go on.
+        what it said in the last minute counts: a run that was over then cannot go on. Of a row in a database only an
+        answer of this moment counts: beside a run that has begun since a write would make the gateway's own fail.
         """
+        by_file = target.kind == "file"
         recent = self._answers.recent(target, row, JUST_NOW_SECONDS)
-        if recent is not None:
+        if recent is not None and by_file:
             return recent
         place = self._places.get(target.state_dir)
         why = (place.known.detail if place else "") or "there is no link to its gateway"
@@ -115,7 +117,10 @@ class GatewayLinks:
                     why = str(error)
             else:
                 why = "its gateway did not answer a moment ago"
-        return self._answers.recent(target, row, FRESH_SECONDS) or Liveness(why=why or "its gateway does not answer")
+        recent = self._answers.recent(target, row, FRESH_SECONDS)
+        if recent is not None and (by_file or recent.active):
+            return recent
+        return Liveness(why=why or "its gateway does not answer")
 
     def tell(
         self, target: StoreTarget, row: Row, agent_id: str, repaired: dict[str, Any], *, say: str | None = None

@@ -19,14 +19,12 @@ from app.clock import Clock
 from app.domain.describe import rfc3339
 from app.domain.model import Row
 from app.domain.splice import CannotSplice, Edit, FieldEdit
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.folder import FileProblem
 from app.openclaw.gateway_plugin import Changed, NotReached, Order, Unanswered, order_to_undo
 from app.openclaw.paths import StoreTarget
-from app.openclaw.publish import StoreBytes
 from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.rewrite import Rewrite, Stop
-from app.settings import Settings
 
 _MOVED_ON = ("missing", "session-id", "started-at", "not-running", "active-run", "changed")
 """Why the plugin changes nothing since the row is no longer one to change; any other reason is a refusal."""
@@ -35,26 +33,19 @@ _MOVED_ON = ("missing", "session-id", "started-at", "not-running", "active-run",
 class Inside:
     """Any number of threads. Raises AuditUnavailable."""
 
-    def __init__(self, settings: Settings, clock: Clock, audit: AuditLog, links: GatewayLinks) -> None:
+    def __init__(self, clock: Clock, audit: AuditLog, links: GatewayLinks) -> None:
         self._clock = clock
         self._audit = audit
         self._links = links
-        self._limit = settings.store_max_bytes
 
-    def order_to_undo(self, target: StoreTarget, row: Row, agent_id: str, edit: Edit) -> Order | None:
-        """None where no plugin answers for this row of this store."""
-        if not self._links.ask(target, row, agent_id).by_plugin:
-            return None
-        return order_to_undo(row, agent_id, [_values(change) for change in edit.fields])
+    def order_to_undo(self, row: Row, agent_id: str, edit: Edit) -> Order | None:
+        return order_to_undo(row, agent_id, [_values(change) for change in _of_the_plugin(edit)])
 
-    def carry_out(
-        self, folder: Folder, target: StoreTarget, attempt: Attempt, rewrite: Callable[[StoreBytes], Rewrite]
-    ) -> Attempt | None:
+    def carry_out(self, target: StoreTarget, attempt: Attempt, rewrite: Callable[[], Rewrite]) -> Attempt | None:
         """Carry out `attempt`, which is open, and close it; None where another hand has to."""
         done: dict[str, Any] = {}
         try:
-            base = StoreBytes(*folder.read(target.name, self._limit))
-            plan = rewrite(base)
+            plan = rewrite()
             if plan.edit.empty:
                 raise Stop(Outcome.SUPERSEDED, "the row already says so")
             if plan.order is None:
@@ -63,7 +54,7 @@ class Inside:
                 attempt.id,
                 hand="plugin",
                 edit=[asdict(change) for change in plan.edit.fields],
-                base_sha256=hashlib.sha256(base.data).hexdigest(),
+                base_sha256=hashlib.sha256(plan.base).hexdigest(),
                 **plan.note,
             )
             changed = self._links.change(target, plan.order)
@@ -73,7 +64,7 @@ class Inside:
             if changed.told:
                 done["told"] = {"at": rfc3339(self._clock.now()), "answer": "as_repaired", "why": "by the plugin"}
         except NotReached:
-            self._audit.change(attempt.id, hand="file")
+            self._audit.change(attempt.id, hand=attempt.hand)
             return None
         except Stop as stop:
             outcome, why = stop.outcome, str(stop)
@@ -99,9 +90,14 @@ def _outcome_of(changed: Changed, edit: Edit) -> tuple[Outcome, str | None]:
         code = changed.reason.partition(" ")[0]
         outcome = Outcome.SUPERSEDED if code in _MOVED_ON else Outcome.REFUSED
         return outcome, f"the plugin changed nothing: {changed.reason or 'it does not say why'}"
-    if any(_text(changed.after, change.name) != change.after for change in edit.fields):
+    if any(_text(changed.after, change.name) != change.after for change in _of_the_plugin(edit)):
         return Outcome.UNKNOWN, "the plugin says that it has written something else"
     return Outcome.APPLIED, None
+
+
+def _of_the_plugin(edit: Edit) -> list[FieldEdit]:
+    """All but `updatedAt`, which is the gateway's affair where the gateway writes."""
+    return [change for change in edit.fields if change.name != "updatedAt"]
 
 
 def _edit_of(changed: Changed) -> list[dict[str, Any]]:

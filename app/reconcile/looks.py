@@ -11,12 +11,13 @@ from contextlib import suppress
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
-from app.domain.describe import describe_fields, rfc3339
+from app.domain.describe import rfc3339
 from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.paths import StoreTarget
 from app.openclaw.quiet import StoreBusy, sole_writer
-from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.reconcile.leftovers import Left, find_out, take_away
 from app.reconcile.rewrite import target_of
+from app.reconcile.standing import what_stands
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
 MOST_LOOKS = 12
@@ -70,8 +71,9 @@ class Looker:
                     current = self._audit.get(attempt.id)
                     if current is None or current.outcome is not None:
                         continue
-                    left = find_out(folder, target.name, current)
-                    outcome, why = _after_a_crash(current, self._found(folder, target.name, current), left)
+                    left = _left_beside(folder, target, current)
+                    found = what_stands(folder, target, current, self._limit)
+                    outcome, why = _after_a_crash(current, found, left)
                     self._resolve(attempt, outcome, why)  # while no other Clawmend can be at it too
                     take_away(folder, left)  # only now that what it told is written down; a look does what is left
             except StoreBusy:
@@ -92,10 +94,10 @@ class Looker:
                 current = self._audit.get(attempt.id)
                 if current is None or current.looks != attempt.looks or current.finished_at is not None:
                     return attempt.outcome or Outcome.UNKNOWN  # another Clawmend has just taken this look
-                left = find_out(folder, target.name, attempt)
+                left = _left_beside(folder, target, attempt)
                 newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
                 changed_again = newest is not None and newest.id > attempt.id
-                found = "changed_again" if changed_again else self._found(folder, target.name, attempt)
+                found = "changed_again" if changed_again else what_stands(folder, target, attempt, self._limit)
                 outcome = self._note(attempt, found, left)
                 self._finish(attempt, outcome, all_of_it=take_away(folder, left))
                 return outcome
@@ -122,29 +124,16 @@ class Looker:
         if last and (all_of_it or taken >= MOST_LOOKS):
             self._audit.change(attempt.id, finished_at=self._clock.now())
 
-    def _found(self, folder: Folder, name: str, attempt: Attempt) -> str:
-        """`as_written`, `as_before`, `moved_on`, `gone` or `unreadable`."""
-        try:
-            data, _ = folder.read(name, self._limit)
-            row = next((r for r in read_rows(data) if r.key == attempt.session_key), None)
-        except FileProblem as error:
-            return "gone" if error.code == "missing" else "unreadable"
-        except StoreProblem:
-            return "unreadable"
-        if row is None:
-            return "gone"
-        same_turn = (row.session_id, row.started_at) == (attempt.session_id, attempt.started_at)
-        if same_turn and describe_fields(row) == attempt.after:
-            return "as_written"
-        if same_turn and describe_fields(row) == attempt.before:
-            return "as_before"
-        return "moved_on"
+
+def _left_beside(folder: Folder, target: StoreTarget, attempt: Attempt) -> Left:
+    """What `attempt` left beside a file; beside a database there is never anything: the row itself tells."""
+    return Left(was_live=False) if target.kind == "database" else find_out(folder, target.name, attempt)
 
 
 def _after_a_look(attempt: Attempt, found: str, left: Left, *, last: bool) -> tuple[str, str | None]:
     outcome, why = attempt.outcome or Outcome.UNKNOWN, attempt.outcome_reason
-    if found == "as_before" and outcome == Outcome.UNKNOWN and attempt.hand == "plugin" and not last:
-        return outcome, why  # a gateway that is slow may still have the order
+    if found == "as_before" and outcome == Outcome.UNKNOWN and _under_way_elsewhere(attempt) and not last:
+        return outcome, why  # whoever is slow may still have the order
     if found == "as_written" and outcome in (Outcome.UNKNOWN, Outcome.SUPERSEDED):
         return Outcome.APPLIED, "found on disk as it was to be written"
     if found == "as_before" and outcome == Outcome.UNKNOWN and left.was_live is False:
@@ -159,8 +148,8 @@ def _after_a_crash(attempt: Attempt, found: str, left: Left) -> tuple[Outcome, s
         return Outcome.UNKNOWN, f"found open at start; {_is_kept(left)}"
     if found == "as_written":
         return Outcome.APPLIED, "found open at start; the disk shows that it was written"
-    if attempt.hand == "plugin":
-        return Outcome.UNKNOWN, f"found open at start; the plugin may have got the order ({found})"
+    if _under_way_elsewhere(attempt):
+        return Outcome.UNKNOWN, f"found open at start; another process may have got the order ({found})"
     if left.was_live is False:
         outcome = Outcome.REFUSED if found == "as_before" else Outcome.SUPERSEDED
         return outcome, f"found open at start; the disk shows that nothing was written ({found})"
@@ -169,6 +158,11 @@ def _after_a_crash(attempt: Attempt, found: str, left: Left) -> tuple[Outcome, s
     if left.was_live:
         return Outcome.APPLIED, f"found open at start; ours was live, and the row has moved on ({found})"
     return Outcome.UNKNOWN, f"found open at start; the disk does not tell whether it was written ({found})"
+
+
+def _under_way_elsewhere(attempt: Attempt) -> bool:
+    """Whether another process than ours, which may outlast us, may have got the order to write."""
+    return attempt.hand == "plugin" or (attempt.hand == "database" and attempt.new_sha256 is not None)
 
 
 def _is_kept(left: Left) -> str:

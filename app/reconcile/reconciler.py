@@ -66,7 +66,7 @@ class Reconciler:
         self.links = links
         self.scanner = Scanner(settings, clock, env, gateway_of, links)
         self._teller = Teller(settings, clock, audit, links) if links else None
-        inside = Inside(settings, clock, audit, links) if links else None
+        inside = Inside(clock, audit, links) if links else None
         self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, teller=self._teller, inside=inside)
         self.report = Report()
         self.repaired_total = 0
@@ -219,8 +219,8 @@ class Reconciler:
         return replace(finding, held_by=held_by, put_off_until=put_off.until_wall if put_off else None)
 
     def _due(self, report: Report) -> list[Finding]:
-        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same; one that
-        the plugin writes need not be.
+        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same; one in
+        which another hand writes than the one for files need not be.
         """
         now = self.clock.monotonic()
         due: list[Finding] = []
@@ -233,7 +233,7 @@ class Reconciler:
             path = finding.target.path
             if path in busy:
                 continue
-            if not finding.evidence.liveness.by_plugin and not self._quiet(finding.target):
+            if finding.hand.name == "file" and not self._quiet(finding.target):
                 since = self._busy_since.setdefault(path, now)
                 if now - since < self.settings.store_patience_seconds:
                     busy.add(path)

@@ -17,19 +17,24 @@ from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
+from app.domain.entry import entry_edit, restored_entry, settled_entry
 from app.domain.model import FORCEABLE, Code, Row, Settlement
 from app.domain.settlement import settle
 from app.domain.splice import splice, unsplice
+from app.openclaw.database_row import read_entry
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.gateway_plugin import Order, order_to_settle
 from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import StoreBytes
 from app.openclaw.quiet import sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.reconcile.database_hand import DatabaseHand
+from app.reconcile.hands import Hand
 from app.reconcile.inside import Inside
 from app.reconcile.report import Finding
 from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of
 from app.reconcile.scan import Scanner
+from app.reconcile.standing import row_in
 from app.reconcile.telling import Teller
 from app.settings import Settings
 
@@ -91,6 +96,7 @@ class Repairer:
         self._audit = audit
         self._scanner = scanner
         self.rewriter = Rewriter(settings, clock, audit)
+        self._database = DatabaseHand(clock, audit)
 
     def settle(self, finding: Finding, ask: Ask) -> Attempt:
         """Settle one session; a dry run gives the attempt as it would be, without an id in the audit.
@@ -98,32 +104,53 @@ class Repairer:
         Raises NotStuck, StoreUnfit, StoreBusy (its attempt is then closed as `refused`) and AuditUnavailable; any other
         failure is the outcome of the attempt.
         """
-        if finding.unwritable:
-            raise StoreUnfit(finding.unwritable)
         with ExitStack() as stack:
             folder = self._enter(stack, finding.target, ask.trigger)
             now_found = self._look(folder, finding)
             settlement = self._agree(now_found, finding, ask)
+            if now_found is not None and now_found.unwritable:
+                raise StoreUnfit(now_found.unwritable)
             attempt = self._intent(now_found, settlement, ask)
             if ask.dry_run:
                 return attempt
 
             def rewrite(base: StoreBytes) -> Rewrite:
                 again = self._scanner().judge_row(finding.target, base.data, finding.key)
-                try:
-                    fields = self._agree(again, finding, ask)
-                except NotStuck as error:
-                    raise Stop(Outcome.SUPERSEDED, str(error)) from None
-                new, edit = splice(base.data, finding.key, fields.as_fields())
-                evidence = describe_evidence(again.evidence, self._settings.policy) if again else {}
-                note: dict[str, Any] = {"after": fields.as_fields(), "evidence": evidence}
-                if again is not None:
-                    note["before"] = describe_fields(again.evidence.row)
-                return Rewrite(new, edit, note, _order(again, fields))
+                return self._settled(again, base.data, finding, ask)
+
+            def rewrite_entry() -> Rewrite:
+                again, text = self._scanner().judge_entry(finding.target, finding.key) or (None, b"")
+                return self._settled(again, text, finding, ask)
 
             inside = self._inside.carry_out if self._inside and _order(now_found, settlement) else None
-            done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite, inside)
+            if finding.target.kind == "database":
+                done = self._database.carry_out(finding.target, attempt, rewrite_entry, inside)
+            else:
+                done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite, inside)
         return self._told(done, ask)
+
+    def _settled(self, again: Finding | None, base: bytes, seen: Finding, ask: Ask) -> Rewrite:
+        """`base` with the row settled, if `again`, what was found on it, is still the session that was `seen`. Raises
+        Stop, CannotSplice.
+        """
+        try:
+            fields = self._agree(again, seen, ask)
+        except NotStuck as error:
+            raise Stop(Outcome.SUPERSEDED, str(error)) from None
+        if again is None:
+            raise Stop(Outcome.SUPERSEDED, "its row is gone")
+        row = again.evidence.row
+        if seen.target.kind == "database":
+            new = settled_entry(base, fields, row.run_id or "")
+            edit = entry_edit(seen.key, base, new)
+        else:
+            new, edit = splice(base, seen.key, fields.as_fields())
+        note: dict[str, Any] = {
+            "before": describe_fields(row),
+            "after": fields.as_fields(),
+            "evidence": describe_evidence(again.evidence, self._settings.policy),
+        }
+        return Rewrite(base, new, edit, note, _order(again, fields), again.hand)
 
     def undo(self, repair: Attempt, ask: Ask) -> Attempt:
         """Give the row back as it was before `repair`. Raises CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable."""
@@ -137,7 +164,9 @@ class Repairer:
             if latest is None or latest.id != repair.id:
                 by = f"by attempt {latest.id}" if latest else "or found overwritten"
                 raise CannotUndo(f"this row has been changed again since, {by}")
-            self._as_we_left_it(_row_in(folder, target, repair.session_key, self._settings.store_max_bytes), repair)
+            row = self._as_we_left_it(self._row_in(folder, target, repair.session_key), repair)
+            if target.kind == "database":
+                self._writable(target, row, repair.agent_id)
             attempt = replace(
                 _blank(repair, self._audit.next_id(self._clock.now()), self._clock.now(), ask),
                 kind="undo",
@@ -149,18 +178,35 @@ class Repairer:
                 return attempt
 
             def rewrite(base: StoreBytes) -> Rewrite:
-                try:
-                    rows = {r.key: r for r in read_rows(base.data)}
-                    row = self._as_we_left_it(rows.get(repair.session_key), repair)
-                    new = unsplice(base.data, edit)
-                except CannotUndo as error:
-                    raise Stop(Outcome.SUPERSEDED, str(error)) from None
-                order = self._inside.order_to_undo(target, row, repair.agent_id, edit) if self._inside else None
-                return Rewrite(new, reversed_edit(edit), {}, order)
+                rows = {r.key: r for r in read_rows(base.data)}
+                hand, order = self._to_undo(target, rows.get(repair.session_key), repair)
+                return Rewrite(base.data, unsplice(base.data, edit), reversed_edit(edit), {}, order, hand)
+
+            def rewrite_entry() -> Rewrite:
+                row, text = read_entry(folder, target.name, repair.session_key) or (None, b"")
+                hand, order = self._to_undo(target, row, repair)
+                new = restored_entry(text, edit)
+                return Rewrite(text, new, entry_edit(repair.session_key, text, new), {}, order, hand)
 
             inside = self._inside.carry_out if self._inside else None
-            done = self.rewriter.carry_out(folder, target, attempt, rewrite, inside)
+            if target.kind == "database":
+                done = self._database.carry_out(target, attempt, rewrite_entry, inside)
+            else:
+                done = self.rewriter.carry_out(folder, target, attempt, rewrite, inside)
         return self._told(done, ask)
+
+    def _to_undo(self, target: StoreTarget, row: Row | None, repair: Attempt) -> tuple[Hand, Order | None]:
+        """Who may take `repair` back from the row as it stands now, and the order where that is the plugin. Raises
+        Stop, FileProblem.
+        """
+        try:
+            row = self._as_we_left_it(row, repair)
+        except CannotUndo as error:
+            raise Stop(Outcome.SUPERSEDED, str(error)) from None
+        hand = self._scanner().hand_now(target, row, repair.agent_id)
+        if hand.name != "plugin" or self._inside is None:
+            return hand, None
+        return hand, self._inside.order_to_undo(row, repair.agent_id, edit_of(repair))
 
     def _told(self, attempt: Attempt, ask: Ask) -> Attempt:
         if self._teller is None or not ask.by_person or attempt.outcome != Outcome.APPLIED:
@@ -180,6 +226,9 @@ class Repairer:
     def _look(self, folder: Folder, finding: Finding) -> Finding | None:
         target = finding.target
         try:
+            if target.kind == "database":
+                found = self._scanner().judge_entry(target, finding.key)
+                return found[0] if found is not None else None
             data, _ = folder.read(target.name, self._settings.store_max_bytes)
             return self._scanner().judge_row(target, data, finding.key)
         except (FileProblem, StoreProblem) as error:
@@ -232,6 +281,21 @@ class Repairer:
             retry_of=ask.retry_of,
         )
 
+    def _writable(self, target: StoreTarget, row: Row, agent_id: str) -> None:
+        """Raises StoreUnfit where none of our hands can write to the row now."""
+        try:
+            hand = self._scanner().hand_now(target, row, agent_id)
+        except FileProblem as error:
+            raise StoreUnfit(f"the store: {error.detail}") from None
+        if hand.why_not:
+            raise StoreUnfit(hand.why_not)
+
+    def _row_in(self, folder: Folder, target: StoreTarget, key: str) -> Row | None:
+        try:
+            return row_in(folder, target, key, self._settings.store_max_bytes)
+        except (FileProblem, StoreProblem) as error:
+            raise StoreUnfit(f"the store: {error.detail}") from None
+
     @staticmethod
     def _as_we_left_it(row: Row | None, repair: Attempt) -> Row:
         if row is None:
@@ -249,14 +313,6 @@ def _order(found: Finding | None, settlement: Settlement) -> Order | None:
         return None
     evidence = found.evidence
     return order_to_settle(evidence.row, found.agent_id, settlement.status, settlement.ended_at, evidence.ended_run)
-
-
-def _row_in(folder: Folder, target: StoreTarget, key: str, limit: int) -> Row | None:
-    try:
-        data, _ = folder.read(target.name, limit)
-        return next((r for r in read_rows(data) if r.key == key), None)
-    except (FileProblem, StoreProblem) as error:
-        raise StoreUnfit(f"the store: {error.detail}") from None
 
 
 def _blank(like: Attempt, attempt_id: str, now: int, ask: Ask) -> Attempt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
 from app.openclaw.paths import StoreTarget
-from app.reconcile.hands import why_no_hand
+from app.reconcile.hands import NOTHING_TO_WRITE, Hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Finding:
     target: StoreTarget
     evidence: Evidence
     verdict: Verdict
+    hand: Hand = NOTHING_TO_WRITE
+    """Who would settle it."""
     held_by: str | None = None
     """The undo that keeps the scheduler away from it."""
     put_off_until: int | None = None
@@ -37,7 +39,7 @@ class Finding:
     @property
     def unwritable(self) -> str | None:
         """Why none of our hands can settle it; it is shown, and not tried."""
-        return why_no_hand(self.target)
+        return self.hand.why_not
 
     @property
     def name(self) -> tuple[str, str]:

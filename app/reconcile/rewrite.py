@@ -20,7 +20,7 @@ from app.domain.model import FileIdentity
 from app.domain.splice import CannotSplice, Edit, FieldEdit
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.gateway_plugin import Order
-from app.openclaw.paths import StoreTarget, agents_root
+from app.openclaw.paths import DATABASE_NAME, StoreTarget, agents_root
 from app.openclaw.publish import (
     Change,
     NoExchange,
@@ -35,6 +35,7 @@ from app.openclaw.quiet import StoreBusy, wait_until_quiet
 from app.openclaw.sessions_json import StoreProblem
 from app.openclaw.stepping_back import VersionsKept
 from app.openclaw.swap import WriteFailed
+from app.reconcile.hands import FILE, Hand
 from app.reconcile.leftovers import anything_left
 from app.settings import Settings
 
@@ -51,18 +52,21 @@ class Stop(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What an attempt makes of the bytes that it finds."""
+    """What an attempt makes of the text that it finds: a whole file, or one row's entry in a database."""
 
+    base: bytes
     new: bytes
     edit: Edit
     note: dict[str, Any]
     """Columns of the audit that follow from it."""
     order: Order | None = None
     """The same for the plugin inside the gateway; None where it is not to do it."""
+    hand: Hand = FILE
+    """Who may write it, by what was just found."""
 
 
-OtherHand = Callable[[Folder, StoreTarget, Attempt, Callable[[StoreBytes], Rewrite]], Attempt | None]
-"""Carries out an attempt that is open, and closes it; None where the file is to be written after all."""
+OtherHand = Callable[[StoreTarget, Attempt, Callable[[], Rewrite]], Attempt | None]
+"""Carries out an attempt that is open, and closes it; None where the store is to be written after all."""
 
 
 class Rewriter:
@@ -93,8 +97,12 @@ class Rewriter:
         `inside`, a better hand, goes first. Raises StoreBusy (the attempt is then closed as `refused`) and
         AuditUnavailable.
         """
+
+        def of_now() -> Rewrite:
+            return rewrite(StoreBytes(*folder.read(target.name, self._settings.store_max_bytes)))
+
         self._audit.open(attempt)
-        if inside is not None and (by_it := inside(folder, target, attempt, rewrite)) is not None:
+        if inside is not None and (by_it := inside(target, attempt, of_now)) is not None:
             return by_it
         crossings = 0
         mode = None
@@ -163,9 +171,14 @@ class Rewriter:
 
 def target_of(attempt: Attempt) -> StoreTarget:
     """The store of an attempt, as it was found then."""
-    folder = attempt.store_path.rpartition("/")[0]
+    path = attempt.store_path
+    folder, _, name = path.rpartition("/")
     return StoreTarget(
-        attempt.state_dir, attempt.agent_id, attempt.store_path, agents_root(attempt.store_path) or folder
+        attempt.state_dir,
+        attempt.agent_id,
+        path,
+        agents_root(path) or folder,
+        "database" if name == DATABASE_NAME else "file",
     )
 
 

@@ -26,6 +26,7 @@ from app.openclaw.processes import running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
 from app.reconcile.gateways import GatewayLinks
+from app.reconcile.hands import Hand, hand_for
 from app.reconcile.report import Finding, Problem, StoreState
 from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
 from app.reconcile.watch import Watches
@@ -154,17 +155,59 @@ class Scanner:
         with self._lock:
             if self._stores.left_over(target):
                 raise StoreProblem("sqlite_store", LEFT_OVER)
+            return self._judge_now(target, row, known_of(target, rows, self._policy))
+
+    def judge_entry(self, target: StoreTarget, key: str) -> tuple[Finding, bytes] | None:
+        """Judge one row of a database as it stands now, with the text that it was read from; None when it is not there.
+
+        The text is empty where the row does not run. Raises FileProblem.
+        """
+        with self._lock:
+            known = self._stores.look(target)
+            if isinstance(known, Problem):
+                raise FileProblem(known.code, known.detail)
+            if known is None:
+                return None
+            row = next((r for r in known.open_rows if r.key == key), None)
+            if row is None:
+                settled = next((f for f in known.settled if f.key == key), None)
+                return (settled, b"") if settled is not None else None
+            return self._judge_now(target, row, known), known.entries.get(key, b"")
+
+    def _judge_now(self, target: StoreTarget, row: Row, own: Known) -> Finding:
+        """Judge `row`, of which the store has just been read, and ask the gateway now."""
+        self._gateways.pop(target.state_dir, None)
+        looked: list[tuple[StoreTarget, Known | Problem]] = [(target, own)]
+        for other in self.targets()[0]:
+            if other.path != target.path and other.state_dir == target.state_dir:
+                # A session that works for this row may run in another agent's store. What the last pass saw there
+                # is good enough; a store that has appeared since is looked at now.
+                seen = other.path in self._looked_at
+                known = self._stores.known(other.path) if seen else self._stores.look(other)
+                if known is not None:
+                    looked.append((other, known))
+        return self._judge(target, row, self._children(looked), ask_now=True)
+
+    def hand_now(self, target: StoreTarget, row: Row, agent_id: str) -> Hand:
+        """Who can write to `row` at this moment, whatever it is found to be. Raises FileProblem."""
+        with self._lock:
             self._gateways.pop(target.state_dir, None)
-            looked: list[tuple[StoreTarget, Known | Problem]] = [(target, known_of(target, rows, self._policy))]
-            for other in self.targets()[0]:
-                if other.path != target.path and other.state_dir == target.state_dir:
-                    # A session that works for this row may run in another agent's store. What the last pass saw there
-                    # is good enough; a store that has appeared since is looked at now.
-                    seen = other.path in self._looked_at
-                    known = self._stores.known(other.path) if seen else self._stores.look(other)
-                    if known is not None:
-                        looked.append((other, known))
-            return self._judge(target, row, self._children(looked), ask_now=True)
+            if target.kind == "database" and isinstance(seen := self._stores.look(target), Problem):
+                raise FileProblem(seen.code, seen.detail)
+            evidence = Evidence(row, gateway=self._gateway(target.state_dir))
+            if self._links is not None:
+                evidence = replace(evidence, liveness=self._links.ask(target, row, agent_id))
+            return self._hand(target, evidence, asked=True)
+
+    def _hand(self, target: StoreTarget, evidence: Evidence, *, asked: bool) -> Hand:
+        known = self._stores.known(target.path)
+        return hand_for(
+            target,
+            evidence,
+            self._settings.database_writes,
+            known_schema=known is not None and known.doubt is None,
+            asked=asked,
+        )
 
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
@@ -200,19 +243,23 @@ class Scanner:
         calm = self._watches.calm(target.state_dir)
         evidence = replace(evidence, watched=watched, witnessed=witnessed, calm=calm)
         finding = Finding(target, evidence, judge(evidence, self._policy, now))
-        asked_about = FORCEABLE if ask_now else (Code.STUCK, Code.ENDING)
-        if self._links is None or finding.verdict.code not in asked_about:
+        if finding.verdict.code not in FORCEABLE:
             return finding
-        ask = self._links.ask if ask_now else self._links.remembered
-        evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))
-        return Finding(target, evidence, judge(evidence, self._policy, self._clock.now()))
+        asked = ask_now or finding.verdict.code in (Code.STUCK, Code.ENDING)
+        if self._links is not None and asked:
+            ask = self._links.ask if ask_now else self._links.remembered
+            evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))
+            finding = Finding(target, evidence, judge(evidence, self._policy, self._clock.now()))
+            if finding.verdict.code not in FORCEABLE:
+                return finding
+        return replace(finding, hand=self._hand(target, evidence, asked=asked))
 
     def _calmed(self, finding: Finding) -> Finding:
         """`finding` judged again with what this pass knows of the others: only an end asks for it."""
         if finding.verdict.code not in (Code.STUCK, Code.ENDING):
             return finding
         evidence = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir))
-        return Finding(finding.target, evidence, judge(evidence, self._policy, self._clock.now()))
+        return replace(finding, evidence=evidence, verdict=judge(evidence, self._policy, self._clock.now()))
 
     def _gateway(self, state_dir: str) -> Gateway:
         """The gateway of a state dir, looked for once a pass."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.clock import Clock
 from app.domain.model import RUNNING, Evidence, FileIdentity, Policy, Row
@@ -34,6 +34,8 @@ class Known:
     children: tuple[tuple[str, Row], ...]
     trails: dict[str, Trails] | None = None
     """By session key, where the store itself keeps the trajectories."""
+    entries: dict[str, bytes] = field(default_factory=dict)
+    """By session key, the texts of the rows that run, where each row has one of its own."""
     doubt: Problem | None = None
     """What is to be said of it though it can be judged."""
 
@@ -107,7 +109,8 @@ class Stores:
         if known is not None and known.trails is seen.trails:
             return known
         self.bytes_read += seen.bytes_read
-        return known_of(target, seen.rows, self._policy, seen.identity.main, trails=seen.trails, doubt=doubt)
+        known = known_of(target, seen.rows, self._policy, seen.identity.main)
+        return replace(known, trails=seen.trails, entries=seen.entries, doubt=doubt)
 
     def evidence(self, target: StoreTarget, row: Row) -> Evidence:
         """What the disk tells of one row that runs."""
@@ -137,9 +140,6 @@ def known_of(
     rows: Iterable[Row],
     policy: Policy,
     identity: FileIdentity = _NO_FILE,
-    *,
-    trails: dict[str, Trails] | None = None,
-    doubt: Problem | None = None,
 ) -> Known:
     rows = tuple(rows)
     settled = tuple(
@@ -147,7 +147,7 @@ def known_of(
         for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
     )
     children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
-    return Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children, trails, doubt)
+    return Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children)
 
 
 def _database_folders(target: StoreTarget) -> list[str]:

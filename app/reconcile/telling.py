@@ -8,12 +8,13 @@ from dataclasses import replace
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
-from app.domain.describe import describe_fields, rfc3339
+from app.domain.describe import rfc3339
 from app.domain.model import Row
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.rewrite import target_of
+from app.reconcile.standing import is_as_written, row_in
 from app.settings import Settings
 
 
@@ -61,10 +62,7 @@ class Teller:
         target = target_of(attempt)
         try:
             with Folder(target.folder, target.root) as folder:
-                data, _ = folder.read(target.name, self._limit)
-            row = next((r for r in read_rows(data) if r.key == attempt.session_key), None)
+                row = row_in(folder, target, attempt.session_key, self._limit)
         except (FileProblem, StoreProblem):
             return None
-        if row is None or (row.session_id, row.started_at) != (attempt.session_id, attempt.started_at):
-            return None
-        return row if describe_fields(row) == attempt.after else None
+        return row if row is not None and is_as_written(row, attempt) else None

@@ -29,8 +29,8 @@ ABLATIONS = (
     Ablation(
         "intent first",
         REWRITE,
-        "        self._audit.open(attempt)\n        crossings = 0",
-        "        crossings = 0",
+        "        self._audit.open(attempt)\n        if inside is",
+        "        if inside is",
         "tests/integration/test_audit.py::test_intent_and_plan_are_committed_before_the_store_is_touched",
     ),
     Ablation(

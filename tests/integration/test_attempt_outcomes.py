@@ -33,7 +33,7 @@ Plan = Callable[[StoreBytes], Rewrite]
 
 
 def settle(base: StoreBytes) -> Rewrite:
-    return Rewrite(*splice(base.data, STUCK_KEY, SETTLED), {"after": SETTLED, "evidence": {"seen": True}})
+    return Rewrite(base.data, *splice(base.data, STUCK_KEY, SETTLED), {"after": SETTLED, "evidence": {"seen": True}})
 
 
 class Hand:
@@ -114,7 +114,7 @@ def test_the_intent_and_the_plan_are_in_the_audit_before_the_store_is_touched(
 def test_a_row_that_already_says_so_is_superseded_and_not_written(hand: Hand) -> None:
     before = hand.world.store().stat()
 
-    made = hand.carry_out(lambda base: Rewrite(base.data, Edit(STUCK_KEY, ()), {}))
+    made = hand.carry_out(lambda base: Rewrite(base.data, base.data, Edit(STUCK_KEY, ()), {}))
 
     assert (made.outcome, made.outcome_reason, made.mode) == ("superseded", "the row already says so", None)
     assert made.decided_at == made.finished_at == hand.world.clock.now()
@@ -320,7 +320,7 @@ def test_our_own_write_a_moment_ago_is_not_waited_for(hand: Hand) -> None:
     assert hand.rewriter.left == {str(hand.world.store()): hand.folder.identity("sessions.json")}
     began = hand.world.clock.mono
 
-    again = hand.carry_out(lambda base: Rewrite(*splice(base.data, STUCK_KEY, {"status": "done"}), {}))
+    again = hand.carry_out(lambda base: Rewrite(base.data, *splice(base.data, STUCK_KEY, {"status": "done"}), {}))
 
     assert (again.outcome, hand.world.clock.mono) == ("applied", began)
 

@@ -1,4 +1,4 @@
-"""A pass over an agent whose rows live in a database: found, judged, shown like any other, and never written to."""
+"""A pass over an agent whose rows live in a database: found, judged, shown; where nobody may write, left alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_end_is_ending_within_its_window_and_stuck_once_it_has_passed(
 ) -> None:
     recorded(world, recording, ended_ago=ended_ago)
     world.gateway = ABSENT
-    reconciler = world.reconciler()
+    reconciler = world.reconciler(auto_repair=False)
     first = finding_of(run_pass(reconciler), LOCKED_OUT)
     assert first.verdict.code is (Code.ENDING if ended_ago < 30 else Code.STUCK)
     assert not first.verdict.ripe
@@ -48,7 +48,7 @@ def test_an_end_is_ending_within_its_window_and_stuck_once_it_has_passed(
 def test_a_change_of_the_run_begins_the_watch_anew(world: World) -> None:
     database = recorded(world)
     world.gateway = ABSENT
-    reconciler = world.reconciler()
+    reconciler = world.reconciler(auto_repair=False)
     assert finding_of(run_for(reconciler, world.clock, 40), LOCKED_OUT).verdict.ripe
     at = world.clock.now() - 60_000
     database.add_event("session.started", at)
@@ -74,10 +74,10 @@ def test_a_turn_whose_gateway_is_gone_or_restarted_is_orphaned(world: World) -> 
         assert (found["agent:main:killed"], found["agent:main:half-told"]) == (Code.ORPHANED, Code.ORPHANED)
 
 
-def test_nobody_of_us_settles_it_and_no_attempt_is_written_down(world: World) -> None:
+def test_where_writing_is_off_nobody_settles_it_and_no_attempt_is_written_down(world: World) -> None:
     recorded(world)
     world.gateway = ABSENT
-    reconciler = world.reconciler()
+    reconciler = world.reconciler(database_writes="off")
     with tree_unchanged(world.state):
         assert finding_of(run_pass(reconciler), LOCKED_OUT).verdict.due_at is not None
         assert reconciler.wake_at is None, "nothing that a pass would do falls due"
@@ -89,7 +89,7 @@ def test_nobody_of_us_settles_it_and_no_attempt_is_written_down(world: World) ->
             Ask("cli", "a test", "asked", dry_run=True),
             Ask("api", "a test", "asked", force=True, target_status="done"),
         ):
-            with pytest.raises(StoreUnfit, match="does not write"):
+            with pytest.raises(StoreUnfit, match="CLAWMEND_DATABASE_WRITES is off"):
                 reconciler.repairer.settle(finding, ask)
     assert attempts(reconciler) == []
     assert reconciler.failing == 0
@@ -146,7 +146,7 @@ def test_nothing_is_read_again_of_a_database_that_nobody_wrote_to(world: World) 
     assert run_for(reconciler, world.clock, 60).bytes_read == read
 
 
-def test_the_command_shows_it_and_refuses_to_settle_it(world: World) -> None:
+def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(world: World) -> None:
     recorded(world)
     env = {
         "PATH": os.environ["PATH"],
@@ -155,6 +155,7 @@ def test_the_command_shows_it_and_refuses_to_settle_it(world: World) -> None:
         "CLAWMEND_STATE_DIR": str(world.state),
         "CLAWMEND_DATABASE_URL": world.database_url,
         "CLAWMEND_GATEWAY": "off",
+        "CLAWMEND_DATABASE_WRITES": "off",
     }
 
     def clawmend(*words: str) -> subprocess.CompletedProcess[str]:
@@ -168,7 +169,7 @@ def test_the_command_shows_it_and_refuses_to_settle_it(world: World) -> None:
         assert found[LOCKED_OUT] == "stuck"
         repair = clawmend("repair", LOCKED_OUT, "--apply")
     assert (repair.returncode, repair.stdout) == (2, "")
-    assert repair.stderr == "clawmend: its rows live in a database, which Clawmend reads and does not write to yet\n"
+    assert repair.stderr == "clawmend: its rows live in a database, and CLAWMEND_DATABASE_WRITES is off\n"
 
 
 # --- databases elsewhere ---

@@ -107,6 +107,7 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
         "gateway": {"state": "running", "since": SAID, "reason": "process 12"},
         "liveness": {
             "active_run": False,
+            "active_run_ids": None,
             "gateway_idle": True,
             "asked_at": SAID,
             "reason": "hasActiveRun is false",

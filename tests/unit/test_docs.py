@@ -175,8 +175,9 @@ def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
 def test_the_repair_page_explains_every_outcome_and_every_look() -> None:
     assert {row[0] for row in table("docs/repair.md", "outcome")} == {str(o) for o in Outcome}
     said: set[str] = set()
-    for node in ast.walk(ast.parse(text("app/reconcile/looks.py"))):
-        method = isinstance(node, ast.FunctionDef) and node.name == "_found"
+    modules = [ast.parse(text(f"app/reconcile/{name}.py")) for name in ("looks", "standing")]
+    for node in (node for module in modules for node in ast.walk(module)):
+        method = isinstance(node, ast.FunctionDef) and node.name == "what_stands"
         if method or (isinstance(node, ast.Assign) and name_of(node.targets[0]) == "found"):
             values = [n.value for n in ast.walk(node) if isinstance(n, ast.Return)] if method else [node.value]
             said.update(w for v in values if v for w in results(v))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.entry import entry_of, settled_entry
+from app.domain.entry import entry_edit, entry_of, restored_entry, settled_entry
 from app.domain.model import Settlement
-from app.domain.splice import CannotSplice
+from app.domain.splice import CannotSplice, Edit, FieldEdit
 
 RUN = "19586d3d-54c6-48ef-9c7c-000000000000"
 DONE = Settlement("done", 2_000, 900, False)
@@ -97,3 +97,75 @@ def test_an_entry_that_this_run_does_not_keep_running_is_not_settled(over: dict[
 def test_an_entry_that_does_not_parse_is_refused(torn: bytes) -> None:
     with pytest.raises(CannotSplice):
         settled_entry(torn, DONE, RUN)
+
+
+# --- taken back ---
+
+ODD = b',"prompt":"\\ud83d \xc3\xa9 \\u00e9 /\\/","n":[1.0,1e3],"":{}}'
+
+
+@pytest.mark.parametrize("before", [text(), text()[:-1] + ODD, text(abortedLastRun=None), text(runtimeMs=1)])
+def test_a_settlement_that_is_taken_back_gives_every_byte_back(before: bytes) -> None:
+    after = settled_entry(before, DONE, RUN)
+    assert restored_entry(after, entry_edit("k", before, after)) == before
+
+
+def test_the_edit_of_a_settlement_names_the_fields_and_the_run_by_their_texts() -> None:
+    edit = entry_edit("k", text(), settled_entry(text(), DONE, RUN))
+    assert {c.name: (c.before, c.after) for c in edit.fields} == {
+        "status": ('"running"', '"done"'),
+        "endedAt": (None, "2000"),
+        "runtimeMs": (None, "900"),
+        "updatedAt": ("1500", "2000"),
+        "lifecycleRunId": (f'"{RUN}"', None),
+        "lastRunId": (None, f'"{RUN}"'),
+    }
+
+
+def settled(**over: Any) -> bytes:
+    """The settled entry, written to since."""
+    entry = {**json.loads(settled_entry(text(), DONE, RUN)), **over}
+    return json.dumps({n: v for n, v in entry.items() if v is not None}, separators=(",", ":")).encode()
+
+
+EDIT = entry_edit("k", text(), settled_entry(text(), DONE, RUN))
+
+
+def test_what_has_been_written_since_stays_and_so_does_its_time() -> None:
+    restored = json.loads(restored_entry(settled(updatedAt=7_000, label="named"), EDIT))
+    assert restored == {**RUNNING, "updatedAt": 7_000, "label": "named"}
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"status": "failed"},
+        {"endedAt": 2_001},
+        {"runtimeMs": None},
+        {"lastRunId": "another"},
+        {"lastRunId": None},
+        {"lifecycleRunId": "a-new-run"},
+    ],
+)
+def test_a_field_that_is_no_longer_what_the_repair_wrote_refuses_it(over: dict[str, Any]) -> None:
+    with pytest.raises(CannotSplice, match="no longer"):
+        restored_entry(settled(**over), EDIT)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        (FieldEdit("lastRunId", '"a"', '"b"'),),
+        (FieldEdit("lifecycleRunId", '"b"', None),),
+        (FieldEdit("lifecycleRunId", '"b"', None), FieldEdit("lastRunId", '"a"', '"b"')),
+        (FieldEdit("lifecycleRunId", '"b"', '"c"'), FieldEdit("lastRunId", None, '"b"')),
+    ],
+)
+def test_an_edit_of_the_run_that_is_no_settlement_is_not_taken_back(run: tuple[FieldEdit, ...]) -> None:
+    with pytest.raises(CannotSplice, match="as a settlement does"):
+        restored_entry(settled(), Edit("k", run))
+
+
+def test_an_edit_without_a_run_is_taken_back_as_it_is() -> None:
+    edit = Edit("k", (FieldEdit("status", '"running"', '"done"'),))
+    assert json.loads(restored_entry(settled(), edit))["status"] == "running"

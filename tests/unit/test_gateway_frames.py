@@ -85,6 +85,10 @@ def test_a_request_is_one_line_of_ASCII() -> None:
             SessionRow("k", "s", "running", 1, 2, True),
         ),
         ({"sessionKey": "k", "hasActiveRun": False}, SessionRow("k", None, None, None, None, False)),
+        ({"activeRunIds": []}, SessionRow("", None, None, None, None, None, ())),
+        ({"activeRunIds": ["a", "b"]}, SessionRow("", None, None, None, None, None, ("a", "b"))),
+        ({"activeRunIds": ["a", 1]}, SessionRow("", None, None, None, None, None)),
+        ({"activeRunIds": {}}, SessionRow("", None, None, None, None, None)),
         (
             {"key": 1, "sessionId": 2, "status": 3, "startedAt": "4", "endedAt": True, "hasActiveRun": 0},
             SessionRow("", None, None, None, None, None),

@@ -16,6 +16,7 @@ from app.openclaw.paths import (
     find_databases,
     find_stores,
     home_dir,
+    is_store,
     state_dir_of,
 )
 
@@ -244,6 +245,37 @@ def test_only_the_usual_shape_has_an_agents_folder(store: str, root: str | None)
 def test_an_agents_id_is_normalized_as_openclaw_does_it(raw: object, agent: str) -> None:
     """session-key-CQewiu8n.js, normalizeAgentId; what is no string is `main`."""
     assert normalize_agent_id(raw) == agent
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "is_ours"),
+    [
+        ("agents/a/agent/openclaw-agent.sqlite", "database", True),
+        ("agents/a/sessions/sessions.json", "database", True),
+        ("agents/b/sessions/sessions.json", "database", False),
+        ("agents/b/agent/openclaw-agent.sqlite", "database", False),
+        ("agents/a/other/sessions.json", "database", False),
+        ("agents/a/sessions/sessions.json", "file", True),
+        ("agents/a/agent/openclaw-agent.sqlite", "file", False),
+        ("(multiple)", "database", False),
+        ("a\0b", "database", False),
+        (None, "database", False),
+        (5, "file", False),
+    ],
+)
+def test_a_gateway_may_name_a_database_by_the_file_that_its_rows_came_from(
+    tmp_path: Path, said: object, kind: str, is_ours: bool
+) -> None:
+    own = {"file": "sessions/sessions.json", "database": "agent/openclaw-agent.sqlite"}[kind]
+    path, root = tmp_path / "agents" / "a" / own, tmp_path / "agents"
+    target = StoreTarget(str(tmp_path), "a", str(path), str(root), kind)  # type: ignore[arg-type]
+    assert is_store(str(tmp_path / said) if isinstance(said, str) else said, target) is is_ours
+
+
+@pytest.mark.parametrize("own", ["sessions/sessions.json", "agent/openclaw-agent.sqlite"])
+def test_the_root_of_a_store_is_the_folder_of_the_agents_where_it_lies_below_one(own: str) -> None:
+    assert agents_root(f"/x/agents/a/{own}") == "/x/agents"
+    assert agents_root(f"/x/others/a/{own}") is None
 
 
 def _state(tmp_path: Path) -> StateDir:
