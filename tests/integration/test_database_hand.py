@@ -86,7 +86,7 @@ def test_where_no_gateway_runs_the_row_is_settled_and_the_audit_says_by_whom(wor
     updated_at = max(before["updatedAt"], attempt.after["endedAt"])
     assert row.database.entry() == {**before, **attempt.after, "updatedAt": updated_at, "lastRunId": run}
     text, valid, column, status, window, _, ended_at, _ = row.node()
-    assert (valid, column, status, window, ended_at) == (1, updated_at, "done", "done", attempt.after["endedAt"])
+    assert (valid, column, status, window, ended_at) == (1, updated_at, "failed", "failed", attempt.after["endedAt"])
     assert row.rest() == others
     assert attempt.base_sha256 == hashlib.sha256(row.what.before).hexdigest()
     assert attempt.new_sha256 == hashlib.sha256(text).hexdigest()
@@ -109,7 +109,7 @@ def test_the_intent_and_the_plan_are_in_the_audit_before_anything_is_written(
     assert (intent.outcome, intent.hand, intent.after) == (None, "database", done.after)
     edit = {c["name"]: (c["before"], c["after"]) for c in intent.edit}
     run = f'"{row.database.entry()["lastRunId"]}"'
-    assert (edit["status"], edit["endedAt"]) == (('"running"', '"done"'), (None, str(done.after["endedAt"])))
+    assert (edit["status"], edit["endedAt"]) == (('"running"', '"failed"'), (None, str(done.after["endedAt"])))
     assert (edit["lifecycleRunId"], edit["lastRunId"]) == ((run, None), (None, run))
 
 
@@ -126,7 +126,7 @@ def test_a_row_that_was_written_since_is_judged_again_and_nothing_of_that_write_
     between(monkeypatch, named)
     attempt = by_a_person(world.reconciler(auto_repair=False))
     entry = row.database.entry()
-    assert (attempt.outcome, entry["status"], entry["label"]) == (Outcome.APPLIED, "done", "and again")
+    assert (attempt.outcome, entry["status"], entry["label"]) == (Outcome.APPLIED, "failed", "and again")
 
 
 def test_a_turn_that_begins_after_the_judging_is_left_alone(
@@ -162,7 +162,7 @@ def test_a_dry_run_writes_nothing_at_all(world: World, row: Stuck) -> None:
     reconciler = world.reconciler(auto_repair=False)
     with tree_unchanged(world.state):
         plan = by_a_person(reconciler, Ask(Trigger.API, "a person", "a test", dry_run=True))
-    assert plan.after["status"] == "done"
+    assert plan.after["status"] == "failed"
     assert attempts(reconciler) == []
 
 
@@ -192,7 +192,7 @@ def test_where_nobody_may_write_nothing_is_attempted_and_a_person_is_told_why(
     world.gateway = gateway
     reconciler = world.reconciler(database_writes=writes)
     with tree_unchanged(world.state):
-        finding = finding_of(run_for(reconciler, world.clock, 60), LOCKED_OUT)
+        finding = finding_of(run_for(reconciler, world.clock, 1_300, step=20), LOCKED_OUT)
         assert finding.verdict.ripe
         assert why in (finding.unwritable or "")
         assert reconciler.wake_at is None
@@ -287,7 +287,7 @@ def test_what_was_written_into_the_row_since_stays_in_an_undo(world: World, row:
 @pytest.mark.parametrize(
     "change",
     [
-        {"status": "failed"},
+        {"status": "timeout"},
         {"startedAt": 1},
         {"lastRunId": None, "lifecycleRunId": "another-run", "status": "running", "endedAt": None},
     ],
@@ -307,7 +307,7 @@ def test_another_last_run_refuses_the_undo(world: World, row: Stuck) -> None:
     repair = settled(world, reconciler)
     row.database.edit(lastRunId="another-run")
     undo = reconciler.repairer.undo(repair, PERSON)
-    assert (undo.outcome, row.database.entry()["status"]) == (Outcome.REFUSED, "done")
+    assert (undo.outcome, row.database.entry()["status"]) == (Outcome.REFUSED, "failed")
 
 
 def test_an_undo_waits_for_a_gateway_that_may_run(world: World, row: Stuck) -> None:
@@ -316,7 +316,7 @@ def test_an_undo_waits_for_a_gateway_that_may_run(world: World, row: Stuck) -> N
     world.gateway = UNKNOWN
     with pytest.raises(StoreUnfit, match="gateway_unsure"):
         reconciler.repairer.undo(repair, PERSON)
-    assert row.database.entry()["status"] == "done"
+    assert row.database.entry()["status"] == "failed"
 
 
 # --- looks, and what a crash leaves ---
@@ -335,14 +335,13 @@ def test_the_looks_find_it_as_it_was_written_also_where_another_field_has_change
 def test_a_row_that_is_put_back_is_found_overwritten_and_settled_again(world: World, row: Stuck) -> None:
     reconciler = world.reconciler()
     settled(world, reconciler)
-    old = row.what.before
-    row.database.put(LOCKED_OUT, old, row.database.entry()["updatedAt"], "running")
+    row.database.put(LOCKED_OUT, row.what.before.decode(), row.database.entry()["updatedAt"], "running")
     row.database.edit(updatedAt=world.clock.now())
     world.clock.advance(2)
     run_pass(reconciler)
     first, second = attempts(reconciler)
     assert (first.outcome, second.outcome, second.retry_of) == (Outcome.OVERWRITTEN, Outcome.APPLIED, first.id)
-    assert row.database.entry()["status"] == "done"
+    assert row.database.entry()["status"] == "failed"
 
 
 def test_a_new_turn_and_a_database_that_is_gone_are_told_apart_by_the_looks(world: World, row: Stuck) -> None:
@@ -351,8 +350,8 @@ def test_a_new_turn_and_a_database_that_is_gone_are_told_apart_by_the_looks(worl
     row.database.edit(startedAt=world.clock.now(), status="running", lastRunId=None, lifecycleRunId="another")
     later(world, reconciler, 1)
     row.database.path.unlink()
-    attempt = later(world, reconciler, 4)
-    assert [look["found"] for look in attempt.looks] == ["moved_on", "gone"]
+    attempt = later(world, reconciler, 60)
+    assert [look["found"] for look in attempt.looks] == ["as_written", "moved_on", "gone"]
 
 
 @pytest.mark.parametrize(("written", "outcome"), [(True, Outcome.APPLIED), (False, Outcome.UNKNOWN)])

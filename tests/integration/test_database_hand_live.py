@@ -64,7 +64,7 @@ def test_a_gateway_that_says_that_nothing_runs_has_its_row_settled_and_is_told_o
     assert attempt.evidence["liveness"]["active_run_ids"] == []
     assert (attempt.told or {})["answer"] == "as_repaired"
     assert [a.params for a in peer.asked if a.method == "sessions.patch"] == [{"key": LOCKED_OUT}]
-    assert row.database.entry()["status"] == "done"
+    assert row.database.entry()["status"] == "failed"
 
 
 def test_what_the_telling_changes_in_the_row_is_no_reason_to_call_it_changed(
@@ -206,7 +206,7 @@ def test_the_plugin_goes_first(world: World, row: Stuck, with_plugin: DatabasePe
     before = row.database.entry()
     reconciler = beside(with_plugin, auto_repair=False)
     repair = by_a_person(reconciler)
-    assert (repair.outcome, repair.hand, row.database.entry()["status"]) == (Outcome.APPLIED, "plugin", "done")
+    assert (repair.outcome, repair.hand, row.database.entry()["status"]) == (Outcome.APPLIED, "plugin", "failed")
     undo = reconciler.repairer.undo(repair, PERSON)
     assert (undo.outcome, undo.hand, row.database.entry()) == (Outcome.APPLIED, "plugin", before)
 
