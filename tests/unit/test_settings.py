@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "auto_repair": True,
     "settle_subagents": False,
     "weak_stores": "refuse",
+    "database_writes": "idle",
     "scan_interval_seconds": 5,
     "stale_after_seconds": 30,
     "error_quiet_seconds": 120,
