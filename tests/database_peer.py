@@ -18,7 +18,13 @@ class DatabasePeer(Peer):
         self.database = database
         self.says: dict[str, Any] = {"activeRunIds": []}
         self.path = str(database.path)
+        self._rows = sqlite3.connect(database.path, check_same_thread=False)
+        self._rows.execute("SELECT count(*) FROM session_nodes").fetchone()  # as a gateway has it: its log stays
         super().__init__(database.path)
+
+    def stop(self) -> None:
+        super().stop()
+        self._rows.close()
 
     def list_sessions(self, params: dict[str, Any]) -> dict[str, Any]:
         with closing(sqlite3.connect(self.database.path)) as connection:
