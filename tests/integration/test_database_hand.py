@@ -158,6 +158,16 @@ def test_a_row_that_is_written_again_and_again_is_given_up_for_now(
     assert (attempt.outcome, tries, row.database.entry()["status"]) == (Outcome.REFUSED, 3, "running")
 
 
+def test_a_database_that_was_written_a_moment_ago_is_no_reason_to_wait(world: World, row: Stuck) -> None:
+    reconciler = world.reconciler()
+    run_pass(reconciler)
+    world.clock.advance(31)
+    now = world.clock.now() * 1_000_000
+    os.utime(row.database.path, ns=(now, now))
+    run_pass(reconciler)
+    assert [a.outcome for a in attempts(reconciler)] == [Outcome.APPLIED]
+
+
 def test_a_dry_run_writes_nothing_at_all(world: World, row: Stuck) -> None:
     reconciler = world.reconciler(auto_repair=False)
     with tree_unchanged(world.state):

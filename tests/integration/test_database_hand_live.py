@@ -116,6 +116,9 @@ def test_an_active_run_is_a_veto(world: World, row: Stuck, peer: DatabasePeer, b
     peer.active = {LOCKED_OUT}
     with pytest.raises(NotStuck, match="a run of it is active"):
         reconciler.repairer.settle(finding, PERSON)
+    judged = reconciler.scanner.judge_entry(finding.target, LOCKED_OUT)
+    assert judged is not None
+    assert judged[0].unwritable is None, "there is nothing to write"
     assert row.is_untouched()
 
 
