@@ -218,9 +218,9 @@ class Evidence:
     @property
     def ended_run(self) -> str | None:
         """The run whose end is the last word in the trajectories."""
-        spoken = [t for t in self.trails if t.last]
-        latest = max(spoken, key=lambda t: t.last.ts if t.last else 0, default=None)
-        return latest.end.run_id if latest is not None and latest.end is not None else None
+        last_words = {t.last.ts: t.end for t in self.trails if t.last}
+        end = last_words[max(last_words)] if last_words else None
+        return end.run_id if end is not None else None
 
     @property
     def fingerprint(self) -> tuple[object, ...]:

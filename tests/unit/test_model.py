@@ -72,6 +72,11 @@ def test_the_run_that_ended_is_that_of_the_last_word_in_all_trajectories() -> No
         assert replace(SEEN, trails=trails).ended_run == run
 
 
+def test_nothing_is_held_to_be_intended_or_cut_short_that_nobody_said() -> None:
+    assert Row("agent:main:x", "x", "running", MOMENT).yielded is False
+    assert End(MOMENT, "success").for_restart is False
+
+
 @pytest.mark.parametrize(
     ("ns", "ms"), [(0, 0), (999_999, 0), (1_000_000, 1), (1_795_400_000_123_999_999, 1_795_400_000_123)]
 )

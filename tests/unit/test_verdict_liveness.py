@@ -107,6 +107,7 @@ def test_of_a_gateway_that_nobody_asked_nothing_is_known_and_a_run_is_not_regist
     unasked = Liveness()
 
     assert (unasked.active, unasked.idle, unasked.asked_at, unasked.why) == (None, False, None, "not asked")
+    assert (unasked.by_plugin, unasked.runs) == (False, None)
     assert Trail("t.trajectory.jsonl", "t", FileIdentity(1, 1, 1, 1)).registered is False
 
 
