@@ -10,7 +10,7 @@ from dataclasses import dataclass
 PUBLISH = "app/openclaw/publish.py"
 STEPPING_BACK = "app/openclaw/stepping_back.py"
 SWAP = "app/openclaw/swap.py"
-REWRITE = "app/reconcile/rewrite.py"
+REWRITE = "app/reconcile/file_hand.py"
 CROSSINGS = "tests/integration/test_crossings.py::"
 
 
@@ -29,8 +29,8 @@ ABLATIONS = (
     Ablation(
         "intent first",
         REWRITE,
-        "        self._audit.open(attempt)\n        if inside is",
-        "        if inside is",
+        "        self._audit.open(attempt)\n        if better is",
+        "        if better is",
         "tests/integration/test_audit.py::test_intent_and_plan_are_committed_before_the_store_is_touched",
     ),
     Ablation(
