@@ -15,10 +15,11 @@ from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
 from app.openclaw.quiet import StoreBusy, is_quiet
+from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.inside import Inside
 from app.reconcile.looks import Looker
-from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
+from app.reconcile.plugin_hand import PluginHand
+from app.reconcile.repair import Repairer
 from app.reconcile.report import Finding, Report
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
@@ -66,8 +67,10 @@ class Reconciler:
         self.links = links
         self.scanner = Scanner(settings, clock, env, gateway_of, links)
         self._teller = Teller(settings, clock, audit, links) if links else None
-        inside = Inside(clock, audit, links) if links else None
-        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, teller=self._teller, inside=inside)
+        plugin_hand = PluginHand(clock, audit, links) if links else None
+        self.repairer = Repairer(
+            settings, clock, audit, lambda: self.scanner, teller=self._teller, plugin_hand=plugin_hand
+        )
         self.report = Report()
         self.repaired_total = 0
         self.failing = 0
@@ -250,7 +253,7 @@ class Reconciler:
                     target.name,
                     self.clock.now(),
                     self.settings.store_quiet_seconds,
-                    self.repairer.rewriter.left.get(target.path),
+                    self.repairer.file_hand.left.get(target.path),
                 )
         except FileProblem:
             return False

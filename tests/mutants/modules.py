@@ -15,7 +15,7 @@ _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
 _FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
 _RECOVERY = ("tests/integration/test_recovery.py",)
-_INSIDE = ("tests/integration/test_inside.py",)
+_PLUGIN = ("tests/integration/test_plugin_hand.py",)
 _LEASE = ("tests/integration/test_lease.py",)
 _PUBLISH = (
     "tests/integration/test_publish.py",
@@ -40,9 +40,9 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
-    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _INSIDE),
-    "app/reconcile/repair.py": (_ASKED, _LOOKS, _INSIDE),
-    "app/reconcile/rewrite.py": (_ATTEMPTS, _LOOKS, _INSIDE),
+    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN),
+    "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN),
+    "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
 }
 
 EVERYTHING = ("tests", "--ignore=tests/faults", "--ignore=tests/live", "--ignore=tests/browser")
