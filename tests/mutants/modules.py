@@ -27,6 +27,10 @@ _PUBLISH = (
     "tests/integration/test_crossing_names.py",
 )
 
+_LASTING = "tests/integration/test_database_write.py::test_nothing_that_a_gateway_writes_meanwhile_is_lost"
+_WRITE = ("tests/integration/test_database_write.py", "tests/unit/test_database_library.py", "--deselect", _LASTING)
+_DATABASE_HAND = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
+
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
     "app/domain/settlement.py": (_DECISION,),
@@ -39,6 +43,12 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/stepping_back.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+    "app/domain/entry.py": (("tests/unit/test_entry.py",),),
+    "app/openclaw/database_write.py": (_WRITE,),
+    "app/openclaw/database_row.py": (_DATABASE_HAND,),
+    "app/openclaw/gateway_plugin.py": (_PLUGIN,),
+    "app/reconcile/database_hand.py": (_DATABASE_HAND,),
+    "app/reconcile/plugin_hand.py": (_PLUGIN,),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
     "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN),
     "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN),

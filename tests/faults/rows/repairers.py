@@ -27,7 +27,7 @@ from app.domain.splice import Edit
 from app.openclaw.database_process import replace_in_a_process
 from app.openclaw.database_row import read_entry
 from app.openclaw.database_write import Replacement, Written, _write
-from app.openclaw.folder import Folder
+from app.openclaw.folder import FileProblem, Folder
 from tests.faults.rows.field import TURN_MS
 from tests.faults.rows.hand import QuickHand
 
@@ -54,8 +54,12 @@ class Repairer:
 
     def work_on_one(self) -> None:
         key = self._random.choice(self.keys)
-        with Folder(str(self.database.parent)) as folder:
-            found = read_entry(folder, self.database.name, key)
+        try:
+            with Folder(str(self.database.parent)) as folder:
+                found = read_entry(folder, self.database.name, key)
+        except FileProblem as problem:
+            self.came_of_it[f"not read, {problem.code}"] += 1
+            return
         assert found is not None
         text = found[1]
         entry = entry_of(text)
