@@ -19,7 +19,7 @@ from app.domain.splice import Edit, FieldEdit
 from app.openclaw.gateway_plugin import Order
 from app.openclaw.paths import DATABASE_NAME, StoreTarget, agents_root
 from app.reconcile.asking import Ask
-from app.reconcile.hands import FILE, Hand
+from app.reconcile.hands import Hand
 from app.reconcile.report import Finding
 
 
@@ -40,9 +40,9 @@ class Rewrite:
     edit: Edit
     note: dict[str, Any]
     """Columns of the audit that follow from it."""
-    order: Order | None = None
+    order: Order | None
     """The same for the plugin inside the gateway; None where it is not to do it."""
-    hand: Hand = FILE
+    hand: Hand
     """Who may write it, by what was just found."""
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -25,6 +25,7 @@ from app.openclaw.swap import WriteFailed
 from app.reconcile import file_hand
 from app.reconcile.attempts import Rewrite, Stop, edit_of, reversed_edit, target_of
 from app.reconcile.file_hand import FileHand
+from app.reconcile.hands import FILE
 from app.reconcile.reconciler import Reconciler
 from tests.integration.test_publish import before_each_exchange, fail, without_exchange
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World
@@ -34,7 +35,8 @@ Plan = Callable[[StoreBytes], Rewrite]
 
 
 def settle(base: StoreBytes) -> Rewrite:
-    return Rewrite(base.data, *splice(base.data, STUCK_KEY, SETTLED), {"after": SETTLED, "evidence": {"seen": True}})
+    note = {"after": SETTLED, "evidence": {"seen": True}}
+    return Rewrite(base.data, *splice(base.data, STUCK_KEY, SETTLED), note, None, FILE)
 
 
 class Hand:
@@ -115,7 +117,7 @@ def test_the_intent_and_the_plan_are_in_the_audit_before_the_store_is_touched(
 def test_a_row_that_already_says_so_is_superseded_and_not_written(hand: Hand) -> None:
     before = hand.world.store().stat()
 
-    made = hand.carry_out(lambda base: Rewrite(base.data, base.data, Edit(STUCK_KEY, ()), {}))
+    made = hand.carry_out(lambda base: Rewrite(base.data, base.data, Edit(STUCK_KEY, ()), {}, None, FILE))
 
     assert (made.outcome, made.outcome_reason, made.mode) == ("superseded", "the row already says so", None)
     assert made.decided_at == made.finished_at == hand.world.clock.now()
@@ -321,7 +323,9 @@ def test_our_own_write_a_moment_ago_is_not_waited_for(hand: Hand) -> None:
     assert hand.file_hand.left == {str(hand.world.store()): hand.folder.identity("sessions.json")}
     began = hand.world.clock.mono
 
-    again = hand.carry_out(lambda base: Rewrite(base.data, *splice(base.data, STUCK_KEY, {"status": "done"}), {}))
+    again = hand.carry_out(
+        lambda base: Rewrite(base.data, *splice(base.data, STUCK_KEY, {"status": "done"}), {}, None, FILE)
+    )
 
     assert (again.outcome, hand.world.clock.mono) == ("applied", began)
 
@@ -369,17 +373,17 @@ def test_the_edit_of_an_undo_is_the_edit_turned_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "folder", "name", "root"),
+    ("store", "root", "kind"),
     [
-        ("/state/agents/main/sessions/sessions.json", "/state/agents/main/sessions", "sessions.json", "/state/agents"),
-        ("/elsewhere/store.json", "/elsewhere", "store.json", "/elsewhere"),
+        ("/state/agents/main/sessions/sessions.json", "/state/agents", "file"),
+        ("/state/agents/main/agent/openclaw-agent.sqlite", "/state/agents", "database"),
+        ("/elsewhere/store.json", "/elsewhere", "file"),
     ],
 )
-def test_the_store_of_an_attempt_is_found_again_as_it_was(store: str, folder: str, name: str, root: str) -> None:
+def test_the_store_of_an_attempt_is_found_again_as_it_was(
+    store: str, root: str, kind: Literal["file", "database"]
+) -> None:
     attempt = Attempt(
         "id", "settle", 1, "/state", store, "work", "k", "s", 1, "cli", "a", "r", "stuck", "it ended", {}, {}
     )
-    target = target_of(attempt)
-
-    assert (target.state_dir, target.agent_id, target.path) == ("/state", "work", store)
-    assert (target.folder, target.name, target.root) == (folder, name, root)
+    assert target_of(attempt) == StoreTarget("/state", "work", store, root, kind)

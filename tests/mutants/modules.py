@@ -16,6 +16,7 @@ _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_ma
 _FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
 _RECOVERY = ("tests/integration/test_recovery.py",)
 _PLUGIN = ("tests/integration/test_plugin_hand.py",)
+_DATABASE = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
 _LEASE = ("tests/integration/test_lease.py",)
 _PUBLISH = (
     "tests/integration/test_publish.py",
@@ -29,7 +30,7 @@ _PUBLISH = (
 
 _LASTING = "tests/integration/test_database_write.py::test_nothing_that_a_gateway_writes_meanwhile_is_lost"
 _WRITE = ("tests/integration/test_database_write.py", "tests/unit/test_database_library.py", "--deselect", _LASTING)
-_DATABASE_HAND = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
+_DATABASE_LIVE = ("tests/integration/test_database_hand_live.py",)
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
@@ -45,13 +46,17 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/domain/entry.py": (("tests/unit/test_entry.py",),),
     "app/openclaw/database_write.py": (_WRITE,),
-    "app/openclaw/database_row.py": (_DATABASE_HAND,),
+    "app/openclaw/database_row.py": (_DATABASE, _DATABASE_LIVE),
     "app/openclaw/gateway_plugin.py": (_PLUGIN,),
-    "app/reconcile/database_hand.py": (_DATABASE_HAND,),
+    "app/reconcile/database_hand.py": (_DATABASE, _DATABASE_LIVE),
     "app/reconcile/plugin_hand.py": (_PLUGIN,),
+    "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/due.py": (("tests/integration/test_due.py",),),
+    "app/reconcile/put_off.py": (("tests/unit/test_put_off.py",),),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
-    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN),
-    "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN),
+    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN, _DATABASE),
+    "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
 }
 

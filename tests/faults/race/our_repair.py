@@ -16,8 +16,7 @@ from app.domain.model import Gateway
 from app.openclaw import lease, swap
 from app.openclaw import publish as publishing
 from app.openclaw.folder import Folder
-from app.reconcile import file_hand
-from app.reconcile import reconciler as reconciling
+from app.reconcile import file_hand, put_off
 from app.reconcile.reconciler import Reconciler
 from app.settings import Settings
 
@@ -51,7 +50,7 @@ class OurRepair:
             watch_files=False,
             _env_file=None,
         ).model_copy(update={"stale_after_seconds": 0.0})
-        reconciling.FIRST_DELAY = reconciling.LONGEST_DELAY = 0.001
+        put_off.FIRST_DELAY = put_off.LONGEST_DELAY = 0.001
         logging.disable(logging.ERROR)
         self.clock = LookingClock()
         self.audit = AuditLog(settings.database_url)
