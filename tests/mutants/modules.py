@@ -30,7 +30,6 @@ _PUBLISH = (
 
 _LASTING = "tests/integration/test_database_write.py::test_nothing_that_a_gateway_writes_meanwhile_is_lost"
 _WRITE = ("tests/integration/test_database_write.py", "tests/unit/test_database_library.py", "--deselect", _LASTING)
-_DATABASE_LIVE = ("tests/integration/test_database_hand_live.py",)
 
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
@@ -46,9 +45,9 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/domain/entry.py": (("tests/unit/test_entry.py",),),
     "app/openclaw/database_write.py": (_WRITE,),
-    "app/openclaw/database_row.py": (_DATABASE, _DATABASE_LIVE),
+    "app/openclaw/database_row.py": (("tests/integration/test_database_row.py",),),
     "app/openclaw/gateway_plugin.py": (_PLUGIN,),
-    "app/reconcile/database_hand.py": (_DATABASE, _DATABASE_LIVE),
+    "app/reconcile/database_hand.py": (_DATABASE,),
     "app/reconcile/plugin_hand.py": (_PLUGIN,),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
