@@ -28,6 +28,7 @@ _PUBLISH = (
     "tests/integration/test_crossing_names.py",
 )
 
+_SAID = ("tests/integration/test_database_write_words.py", "tests/integration/test_database_write_disk.py")
 _LASTING = "tests/integration/test_database_write.py::test_nothing_that_a_gateway_writes_meanwhile_is_lost"
 _WRITE = ("tests/integration/test_database_write.py", "tests/unit/test_database_library.py", "--deselect", _LASTING)
 
@@ -44,7 +45,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/domain/entry.py": (("tests/unit/test_entry.py",),),
-    "app/openclaw/database_write.py": (_WRITE,),
+    "app/openclaw/database_write.py": (_SAID, _WRITE),
     "app/openclaw/database_row.py": (("tests/integration/test_database_row.py",),),
     "app/openclaw/gateway_plugin.py": (_PLUGIN,),
     "app/reconcile/database_hand.py": (_DATABASE,),
