@@ -304,7 +304,8 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_that_is_not_given_up_ends_it_in_a_second_and_nothing_is_written(new: Stuck) -> None:
     began = time.monotonic()
     with locked(new.database.path):
-        refused(new, "busy", live=True)
+        said = new.write(live=True)
+    assert said == Written("refused", "busy", "another process has held the write lock for a second")
     assert time.monotonic() - began < 15  # by far less than the gateway waits for four of its own writes
     assert new.is_untouched()
 
@@ -323,7 +324,7 @@ def test_a_statement_that_does_not_end_is_broken_off(new: Stuck) -> None:
             "CREATE TRIGGER endless_one AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM endless; END"
         )
     said = replace_in_a_process(replace(new.what, hold_seconds=0.05), new.now, patience=10.0)
-    assert (said.kind, said.code) == ("refused", "too_slow")
+    assert said == Written("refused", "too_slow", "it took longer than the gateway is to be kept waiting")
     assert new.is_untouched()
 
 

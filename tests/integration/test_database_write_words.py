@@ -143,6 +143,14 @@ def test_a_database_without_any_word_of_its_schema(row: Stuck) -> None:
 def test_a_gateway_that_would_have_to_wait(row: Stuck) -> None:
     detail = "it took longer than the gateway is to be kept waiting"
     assert row.write(hold_seconds=0.0) == Written("refused", "too_slow", detail)
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000000) SELECT i FROM n"
+    with closing(apsw.Connection(str(row.database.path))) as connection:
+        connection.execute(f"CREATE VIEW numbers AS {numbers}")
+        connection.execute(
+            "CREATE TRIGGER slow AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM numbers; END"
+        )
+    assert row.write(hold_seconds=0.02) == Written("refused", "too_slow", detail)
+    assert row.is_untouched()
 
 
 @pytest.mark.parametrize(
