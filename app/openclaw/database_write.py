@@ -50,7 +50,7 @@ class Replacement:
     after: bytes
     live: bool
     """The gateway runs, and has said that nothing runs for this key. Otherwise no process may have it open."""
-    hold_seconds: float = 0.05
+    hold_seconds: float
     """As long as this may pass from BEGIN to COMMIT: the gateway's one thread stands still when it wants to write."""
 
 
