@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.domain.model import Code
 from app.reconcile.repair import Ask, StoreUnfit
-from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded
+from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded, state_database
 from tests.world import (
     ABSENT,
     STUCK_KEY,
@@ -177,12 +175,7 @@ def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(wo
 
 def list_database(world: World, agent_id: str, path: str) -> None:
     """As a gateway does that has opened one: a path below the state dir is written relative to it."""
-    folder = world.state / "state"
-    folder.mkdir(exist_ok=True)
-    with closing(sqlite3.connect(folder / "openclaw.sqlite")) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS agent_databases (agent_id TEXT, path TEXT) STRICT")
-        connection.execute("INSERT INTO agent_databases VALUES (?, ?)", (agent_id, path))
-        connection.commit()
+    state_database(world).run("INSERT INTO agent_databases VALUES (?, ?, 23, 0, NULL)", agent_id, path)
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -228,7 +221,7 @@ def test_a_list_that_cannot_be_read_hides_no_database_at_its_usual_place(world: 
     (world.state / "state").mkdir()
     (world.state / "state" / "openclaw.sqlite").write_bytes(b"noise" * 1_000)
     report = run_pass(world.reconciler())
-    assert finding_of(report, LOCKED_OUT).verdict.code is Code.STUCK
+    assert finding_of(report, LOCKED_OUT).verdict.code is Code.UNPROVABLE  # nobody knows who works on it
     assert [(path, p.code) for path, p in report.state_problems] == [(str(world.state), "database_unreadable")]
 
 

@@ -229,12 +229,12 @@ def test_only_what_might_be_settled_is_called_unwritable(world: World, row: Stuc
 
 def maintained(row: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    row.lease(lease, row.now + 3_600_000)
+    row.state.run(lease, row.now + 3_600_000)
 
 
 def still_open(row: Stuck) -> None:
     me = os.getpid()
-    row.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
+    row.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
 
 
 def readable_by_others(row: Stuck) -> None:
