@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from app.domain.model import Code
-from app.reconcile.repair import Ask, NotStuck
+from app.reconcile.asking import Ask, NotStuck
 from tests.databases import FIRST, LOCKED_OUT, NEWEST, StateDatabase, recorded, state_database
 from tests.stuck_rows import Stuck, stuck
 from tests.world import ABSENT, STUCK_KEY, World, attempts, finding_of, run_for, run_pass, running_since
