@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,19 @@ def test_a_turn_whose_gateway_is_gone_or_restarted_is_orphaned(world: World) -> 
         world.gateway = gateway
         found = {f.key: f.verdict.code for f in run_pass(world.reconciler()).findings()}
         assert (found["agent:main:killed"], found["agent:main:half-told"]) == (Code.ORPHANED, Code.ORPHANED)
+
+
+@pytest.mark.parametrize("recording", [NEWEST, FIRST])
+def test_the_words_that_a_gateway_has_for_an_error_stand_in_no_event(world: World, recording: str) -> None:
+    """So nobody can write them after it (docs/decisions/0013)."""
+    database = recorded(world, recording)
+    entry = database.entry("agent:main:refused")
+    assert (entry["status"], entry["lastRunError"][:19]) == ("failed", "LLM request failed:")
+    with closing(sqlite3.connect(database.path)) as connection:
+        query = "SELECT event_json FROM trajectory_runtime_events WHERE session_id = ? ORDER BY seq"
+        events = [text for (text,) in connection.execute(query, (entry["sessionId"],))]
+    assert json.loads(events[-1])["type"] == "session.ended"
+    assert not any(entry["lastRunError"] in text for text in events)
 
 
 def test_where_writing_is_off_nobody_settles_it_and_no_attempt_is_written_down(world: World) -> None:
