@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from app.domain.model import Code
 from app.reconcile.asking import Ask, StoreUnfit
+from tests.command import Clawmend, one_line
 from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded, state_database
 from tests.world import (
     ABSENT,
@@ -159,30 +156,15 @@ def test_nothing_is_read_again_of_a_database_that_nobody_wrote_to(world: World) 
     assert run_for(reconciler, world.clock, 60).bytes_read == read
 
 
-def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(world: World) -> None:
+def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(world: World, run: Clawmend) -> None:
     recorded(world)
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(world.folder / "home"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "CLAWMEND_STATE_DIR": str(world.state),
-        "CLAWMEND_DATABASE_URL": world.database_url,
-        "CLAWMEND_GATEWAY": "off",
-        "CLAWMEND_DATABASE_WRITES": "off",
-    }
-
-    def clawmend(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-m", "app.cli", *words]
-        return subprocess.run(command, cwd=world.folder, env=env, capture_output=True, text=True, check=False)
-
     with tree_unchanged(world.state):
-        scan = clawmend("scan", "--json")
+        scan = run("scan", "--json", CLAWMEND_DATABASE_WRITES="off")
         assert scan.returncode == 1
         found = {s["session_key"]: s["verdict"] for s in json.loads(scan.stdout)["sessions"]}
         assert found[LOCKED_OUT] == "stuck"
-        repair = clawmend("repair", LOCKED_OUT, "--apply")
-    assert (repair.returncode, repair.stdout) == (2, "")
-    assert repair.stderr == "clawmend: its rows live in a database, and CLAWMEND_DATABASE_WRITES is off\n"
+        said = one_line(run("repair", LOCKED_OUT, "--apply", CLAWMEND_DATABASE_WRITES="off"))
+    assert said == "clawmend: its rows live in a database, and CLAWMEND_DATABASE_WRITES is off"
 
 
 # --- databases elsewhere ---

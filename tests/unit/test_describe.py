@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -49,12 +49,9 @@ def test_a_time_is_said_to_the_millisecond_or_not_at_all(ms: int | None, text: s
     assert rfc3339(ms) == text
 
 
-def test_a_time_is_said_in_UTC_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Asia/Kathmandu")
-        time.tzset()
-        assert rfc3339(AT) == SAID
-    time.tzset()
+def test_a_time_is_said_in_UTC_wherever_the_machine_stands(zone: Callable[[str], None]) -> None:
+    zone("Asia/Kathmandu")
+    assert rfc3339(AT) == SAID
 
 
 def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
