@@ -12,12 +12,18 @@ from app.reconcile.scan import state_dirs
 from tests.api.conftest import wait_until
 from tests.command import Clawmend
 from tests.peer import TOKEN, Peer
+from tests.repaired import Repaired
 from tests.world import World
 
 
 @pytest.fixture
 def run(world: World) -> Clawmend:
     return Clawmend(world)
+
+
+@pytest.fixture
+def repaired(world: World) -> Repaired:
+    return Repaired(world)
 
 
 @pytest.fixture
