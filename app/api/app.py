@@ -11,8 +11,8 @@ from starlette.responses import Response
 from app import __version__
 from app.api import health, problems, repairs, sessions
 from app.api.auth import Gate
+from app.api.lists import Lists
 from app.api.problems import PROBLEMS, Problem
-from app.api.views import Views
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
@@ -39,7 +39,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         redoc_url=None,
     )
     app.state.reconciler = reconciler
-    app.state.views = Views()
+    app.state.lists = Lists()
     app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     problems.install(app)
     app.include_router(health.router)
