@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from app import __version__
-from app.api import health, problems, repairs, sessions
+from app.api import health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.lists import Lists
 from app.api.problems import PROBLEMS, Problem
@@ -24,6 +24,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         service = Service(reconciler)
         app.state.service = service
+        app.state.metrics = metrics.registry_of(service)
         await service.start()
         try:
             yield
@@ -43,6 +44,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
     app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +46,9 @@ class Service:
         """The pass that a gateway's word has asked for, and when it is to begin."""
         self._nudge_at = 0.0
         self._last_cost = 0.0
+        self.passes: Counter[str] = Counter()
+        """`finished`, `failed` and `abandoned` ones since the start."""
+        self.seconds_in_passes = 0.0
         self._passes = 0
         self._pass: asyncio.Task[None] | None = None
 
@@ -111,6 +115,7 @@ class Service:
             self._pass = asyncio.create_task(self._one_pass())
             await asyncio.shield(self._pass)
             self._last_cost = time.monotonic() - began
+            self.seconds_in_passes += self._last_cost
             self._wake_when_due()
             self._watch_folders()
 
@@ -124,12 +129,15 @@ class Service:
             limit = self.reconciler.settings.store_timeout_seconds
             if reading is not None and self.reconciler.clock.monotonic() - reading[1] > limit:
                 self.reconciler.abandon()
+                self.passes["abandoned"] += 1
                 self._wanted.set()
                 return
         error = outcome.exception()
         if error is not None:
             logger.error("a pass failed: %r", error, exc_info=error)
+            self.passes["failed"] += 1
         else:
+            self.passes["finished"] += 1
             self.last_pass_at = time.monotonic()
         async with self._finished:
             self._passes += 1
