@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app import __version__
@@ -42,6 +43,15 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.state.reconciler = reconciler
     app.state.lists = Lists()
     app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=reconciler.settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["authorization", "content-type", "if-none-match"],
+            expose_headers=["etag", "x-stuck-count"],
+            max_age=600,
+        )
     problems.install(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
