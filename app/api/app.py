@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app import __version__
-from app.api import health, metrics, problems, repairs, sessions
+from app.api import events, health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.lists import Lists
 from app.api.problems import PROBLEMS, Problem
@@ -26,10 +27,13 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         service = Service(reconciler)
         app.state.service = service
         app.state.metrics = metrics.registry_of(service)
+        app.state.events = events.Events(service)
         await service.start()
+        telling = asyncio.create_task(app.state.events.run())
         try:
             yield
         finally:
+            telling.cancel()
             await service.stop()
 
     app = FastAPI(
@@ -55,6 +59,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
     app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])

@@ -103,6 +103,12 @@ class Service:
             async with asyncio.timeout(patience), self._finished:
                 await self._finished.wait_for(lambda: self._passes >= goal)
 
+    async def passes_after(self, seen: int) -> int:
+        """Wait until more than `seen` passes have finished; how many have."""
+        async with self._finished:
+            await self._finished.wait_for(lambda: self._passes > seen)
+            return self._passes
+
     @property
     def seconds_since_pass(self) -> float:
         return time.monotonic() - (self.last_pass_at if self.last_pass_at is not None else self.started_at)
