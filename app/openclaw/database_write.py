@@ -68,7 +68,6 @@ class Written:
 
 class _Stop(Exception):
     def __init__(self, kind: Kind, code: str, detail: str) -> None:
-        super().__init__(detail)
         self.end = Written(kind, code, detail)
 
 

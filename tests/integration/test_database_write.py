@@ -290,6 +290,16 @@ def test_a_database_that_lies_outside_of_the_state_dir_is_written_to_as_well(new
     assert new.node()[3] == "done"
 
 
+def test_a_library_that_may_damage_a_log_writes_nothing(new: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    refused(new, "unsafe_library")
+    assert new.is_untouched()
+
+
+def test_what_lies_on_no_disk_of_this_machine_is_not_opened(new: Stuck) -> None:
+    refused(new, "not_local", root="/proc", path="/proc/self/openclaw-agent.sqlite")
+
+
 def test_what_is_no_database_gives_a_clear_word(new: Stuck) -> None:
     new.database.path.write_bytes(b"x" * 5_000)
     refused(new, "database_unreadable")
@@ -322,13 +332,27 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_that_is_not_given_up_ends_it_in_a_second_and_nothing_is_written(new: Stuck) -> None:
     began = time.monotonic()
     with locked(new.database.path):
-        refused(new, "busy", live=True)
+        said = new.write(live=True)
+    assert said == Written("refused", "busy", "another process has held the write lock for a second")
     assert time.monotonic() - began < 15  # by far less than the gateway waits for four of its own writes
     assert new.is_untouched()
 
 
 def test_a_write_that_would_keep_the_gateway_waiting_is_given_up(new: Stuck) -> None:
     refused(new, "too_slow", hold_seconds=0.0)
+    assert new.is_untouched()
+
+
+def test_a_statement_that_does_not_end_is_broken_off(new: Stuck) -> None:
+    with closing(apsw.Connection(str(new.database.path))) as connection:
+        connection.execute(
+            "CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+        )
+        connection.execute(
+            "CREATE TRIGGER endless_one AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM endless; END"
+        )
+    said = replace_in_a_process(replace(new.what, hold_seconds=0.05), new.now, patience=10.0)
+    assert said == Written("refused", "too_slow", "it took longer than the gateway is to be kept waiting")
     assert new.is_untouched()
 
 
@@ -458,3 +482,17 @@ def test_a_process_that_does_not_answer_in_time_is_ended_and_nobody_claims_to_kn
         said = replace_in_a_process(replace(new.what, live=True), new.now, patience=0.001)
     assert (said.kind, said.code) == ("unknown", "no_answer")
     assert new.is_untouched()
+
+
+def test_this_process_which_reads_the_database_never_has_it_open_to_write(new: Stuck) -> None:
+    """Else a look that ends here would drop the writer's lock, unseen: POSIX locks are the process's."""
+    mine: list[bool] = []
+    writer = threading.Thread(target=lambda: replace_in_a_process(replace(new.what, live=True), new.now))
+    with locked(new.database.path):
+        writer.start()
+        while writer.is_alive() and not any(has_open(pid, new.database.path) for pid in children(writer)):
+            mine.append(has_open(os.getpid(), new.database.path))
+        mine.append(has_open(os.getpid(), new.database.path))
+    writer.join()
+    assert not any(mine)
+    assert new.node()[3] == "done"
