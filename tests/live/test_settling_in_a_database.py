@@ -18,10 +18,9 @@ from app.domain.entry import Entry
 from tests.integration.served import FROM_CHECKOUT, environment, run, served
 from tests.live.client import Client
 from tests.live.gateway import Gateway
+from tests.live.hands import VERSIONS, Hands, wait_until
 from tests.live.model_server import model_server
-from tests.live.test_writing_to_a_database import Hands, wait_until
 
-VERSION = "2026.9.6"
 KEY = "agent:main:locked-out"
 
 
@@ -62,11 +61,8 @@ def play(gateway: Gateway, folder: Path) -> Story:
     gateway.start()
     try:
         with closing(Client(gateway)) as person:
-            person.send(KEY, "SLOW 2")
-            wait_until(lambda: person.listed().get(KEY, {}).get("status") == "running", 0.1)
-            hands.lock_out(row().session_id)
-            hands.end_of(row())
-            story.stuck = row()
+            story.stuck = hands.leave_running(person, KEY)
+            hands.end_of(story.stuck)
             with served(*FROM_CHECKOUT, "serve", env=env, cwd=folder) as clawmend:
                 wait_until(lambda: any(r["told"] for r in clawmend.get("/repairs")["items"]), 0.2)
                 story.settled, story.listed = row(), person.listed()[KEY]
@@ -89,11 +85,11 @@ def play(gateway: Gateway, folder: Path) -> Story:
     return story
 
 
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+@pytest.fixture(scope="module", params=VERSIONS)
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("settling")
     with model_server() as port:
-        yield play(Gateway(VERSION, folder / "home", port), folder)
+        yield play(Gateway(request.param, folder / "home", port), folder)
 
 
 def test_the_row_ran_on_though_its_turn_had_ended(story: Story) -> None:
