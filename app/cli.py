@@ -130,7 +130,7 @@ def _repair(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.audit.log import AuditUnavailable
     from app.main import CannotStart, build_reconciler
     from app.openclaw.quiet import StoreBusy
-    from app.reconcile.repair import Ask, NotStuck, StoreUnfit
+    from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 
     ask = Ask("cli", _user(), _reason(arguments), not arguments.apply, arguments.force is not None, arguments.force)
     try:
@@ -155,7 +155,7 @@ def _undo(arguments: argparse.Namespace, settings: Settings) -> int:
     from app.audit.log import AuditUnavailable
     from app.main import CannotStart, build_reconciler
     from app.openclaw.quiet import StoreBusy
-    from app.reconcile.repair import Ask, CannotUndo, StoreUnfit
+    from app.reconcile.asking import Ask, CannotUndo, StoreUnfit
 
     try:
         with _linked(build_reconciler(settings)) as reconciler:

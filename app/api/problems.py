@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app.audit.log import AuditUnavailable
 from app.openclaw.quiet import StoreBusy
-from app.reconcile.repair import CannotUndo, NotStuck, StoreUnfit
+from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
 
 MEDIA_TYPE = "application/problem+json"
 

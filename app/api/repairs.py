@@ -14,8 +14,8 @@ from starlette.responses import Response
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
+from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from app.reconcile.service import Service
 
 router = APIRouter(prefix="/repairs", tags=["repairs"])

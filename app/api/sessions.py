@@ -13,8 +13,8 @@ from starlette.responses import Response
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, Views, describe_attempt, describe_finding
 from app.audit.models import Trigger
+from app.reconcile.asking import Ask, NotStuck
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, NotStuck
 from app.reconcile.report import Finding
 from app.reconcile.service import Service
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
@@ -22,7 +22,8 @@ from app.openclaw.database_write import Replacement, Written
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StoreTarget
 from app.openclaw.sessions_json import StoreProblem
-from app.reconcile.rewrite import MOST_TRIES, OtherHand, Rewrite, Stop
+from app.reconcile.attempts import OtherHand, Rewrite, Stop, write_outcome, write_plan
+from app.reconcile.file_hand import MOST_TRIES
 
 _HOLD_LIVE, _HOLD_STOPPED = 0.05, 5.0
 """Seconds from BEGIN to COMMIT: a gateway that runs stands still meanwhile; where none does, nobody waits."""
@@ -36,15 +37,15 @@ class DatabaseHand:
         self._audit = audit
 
     def carry_out(
-        self, target: StoreTarget, attempt: Attempt, rewrite: Callable[[], Rewrite], inside: OtherHand | None = None
+        self, target: StoreTarget, attempt: Attempt, rewrite: Callable[[], Rewrite], better: OtherHand | None = None
     ) -> Attempt:
-        """Open `attempt`, make of the row what `rewrite` says, close it. `inside`, a better hand, goes first.
+        """Open `attempt`, make of the row what `rewrite` says, close it. `better`, a better hand, goes first.
 
         Raises AuditUnavailable.
         """
         attempt = replace(attempt, hand="database")
         self._audit.open(attempt)
-        if inside is not None and (by_it := inside(target, attempt, rewrite)) is not None:
+        if better is not None and (by_it := better(target, attempt, rewrite)) is not None:
             return by_it
         try:
             outcome, why = self._write(target, attempt, rewrite)
@@ -52,29 +53,16 @@ class DatabaseHand:
             outcome, why = stop.outcome, str(stop)
         except (FileProblem, StoreProblem, CannotSplice) as error:
             outcome, why = Outcome.REFUSED, str(error)
-        now = self._clock.now()
-        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN)
-        self._audit.change(
-            attempt.id, outcome=outcome, outcome_reason=why, decided_at=now, finished_at=None if more_looks else now
-        )
-        return self._audit.get(attempt.id) or attempt
+        return write_outcome(self._audit, self._clock, attempt, outcome, why)
 
     def _write(
         self, target: StoreTarget, attempt: Attempt, rewrite: Callable[[], Rewrite]
     ) -> tuple[Outcome, str | None]:
         for _ in range(MOST_TRIES):
             plan = rewrite()
-            if plan.edit.empty:
-                raise Stop(Outcome.SUPERSEDED, "the row already says so")
-            if plan.hand.name != "database":
+            if not plan.edit.empty and plan.hand.name != "database":
                 raise Stop(Outcome.REFUSED, plan.hand.why_not or "the plugin has not taken the order")
-            self._audit.change(
-                attempt.id,
-                edit=[asdict(change) for change in plan.edit.fields],
-                base_sha256=hashlib.sha256(plan.base).hexdigest(),
-                new_sha256=hashlib.sha256(plan.new).hexdigest(),
-                **plan.note,
-            )
+            write_plan(self._audit, attempt, plan, new_sha256=hashlib.sha256(plan.new).hexdigest())
             said = replace_in_a_process(_order(target, attempt, plan), self._clock.now())
             if (said.kind, said.code) != ("changed", "changed"):
                 return _outcome_of(said)

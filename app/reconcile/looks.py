@@ -15,8 +15,8 @@ from app.domain.describe import rfc3339
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
 from app.openclaw.quiet import StoreBusy, sole_writer
+from app.reconcile.attempts import target_of
 from app.reconcile.leftovers import Left, find_out, take_away
-from app.reconcile.rewrite import target_of
 from app.reconcile.standing import what_stands
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)

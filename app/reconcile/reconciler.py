@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt, Outcome, Trigger
 from app.clock import Clock
 from app.domain.model import Code, Gateway
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
-from app.openclaw.quiet import StoreBusy, is_quiet
+from app.openclaw.quiet import StoreBusy
+from app.reconcile.asking import Ask, NotStuck, StoreUnfit
+from app.reconcile.due import Due
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.inside import Inside
 from app.reconcile.looks import Looker
-from app.reconcile.repair import Ask, NotStuck, Repairer, StoreUnfit
+from app.reconcile.plugin_hand import PluginHand
+from app.reconcile.put_off import PutOff
+from app.reconcile.repair import Repairer
 from app.reconcile.report import Finding, Report
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
@@ -28,18 +31,6 @@ logger = logging.getLogger("clawmend")
 
 MOST_REPEATS = 3
 """How often a repair that the gateway overwrote is repeated before the session is put off."""
-FIRST_DELAY = 30.0
-LONGEST_DELAY = 3_600.0
-
-
-@dataclass(slots=True)
-class _PutOff:
-    """A session whose repairs fail: tried again ever later."""
-
-    failures: int
-    until: float
-    """By the monotonic clock."""
-    until_wall: int
 
 
 class _Abandoned(Exception):
@@ -66,8 +57,10 @@ class Reconciler:
         self.links = links
         self.scanner = Scanner(settings, clock, env, gateway_of, links)
         self._teller = Teller(settings, clock, audit, links) if links else None
-        inside = Inside(clock, audit, links) if links else None
-        self.repairer = Repairer(settings, clock, audit, lambda: self.scanner, teller=self._teller, inside=inside)
+        plugin_hand = PluginHand(clock, audit, links) if links else None
+        self.repairer = Repairer(
+            settings, clock, audit, lambda: self.scanner, teller=self._teller, plugin_hand=plugin_hand
+        )
         self.report = Report()
         self.repaired_total = 0
         self.failing = 0
@@ -82,8 +75,8 @@ class Reconciler:
         self.skipped: set[str] = set()
         """Paths of stores from which a read has not come back."""
         self._looker = Looker(clock, audit, settings.store_max_bytes)
-        self._put_off: dict[tuple[str, str], _PutOff] = {}
-        self._busy_since: dict[str, float] = {}
+        self._put_off = PutOff(clock)
+        self._due = Due(settings, clock, self.repairer.file_hand, self._put_off)
         self._occupied: set[str] = set()
         """Stores that somebody was at in this pass for longer than we wait: their other sessions have time too."""
         self._generation = 0
@@ -101,7 +94,7 @@ class Reconciler:
             changed = [self._repeat(attempt) for attempt in overwritten]
             if self.settings.auto_repair:
                 repeated = {(a.store_path, a.session_key) for a in overwritten}
-                due = (f for f in self._due(report) if f.name not in repeated)
+                due = (f for f in self._due.of(report) if f.name not in repeated)
                 changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
             self._tell()
             if any(changed):
@@ -143,7 +136,7 @@ class Reconciler:
                 moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
             except AuditUnavailable as error:
                 self.audit_problem = str(error)
-        moments += [p.until_wall for p in self._put_off.values()]
+        moments += self._put_off.moments()
         later = [m for m in moments if m > now]
         return min(later, default=None)
 
@@ -198,10 +191,7 @@ class Reconciler:
             state_problems=tuple(sight.state_problems),
             bytes_read=scanner.bytes_read,
         )
-        stuck = {f.name for f in report.with_code(Code.STUCK, Code.ENDING)}
-        forgotten = self.clock.monotonic() - LONGEST_DELAY
-        self._put_off = {n: p for n, p in self._put_off.items() if n in stuck or p.until > forgotten}
-        self.failing = sum(1 for name in self._put_off if name in stuck)
+        self.failing = self._put_off.forget_all_but(f.name for f in report.with_code(Code.STUCK, Code.ENDING))
         return report
 
     def _marked(self, finding: Finding) -> Finding:
@@ -215,45 +205,7 @@ class Reconciler:
                 held_by = self.audit.hold(finding.target.path, row.key, row.session_id, row.started_at)
             except AuditUnavailable as error:
                 self.audit_problem = str(error)
-        put_off = self._put_off.get(finding.name)
-        return replace(finding, held_by=held_by, put_off_until=put_off.until_wall if put_off else None)
-
-    def _due(self, report: Report) -> list[Finding]:
-        """Ripe sessions in quiet stores, the oldest first. A store that is never quiet is tried all the same; one in
-        which another hand writes than the one for files need not be.
-        """
-        now = self.clock.monotonic()
-        due: list[Finding] = []
-        busy: set[str] = set()
-        for finding in report.with_code(Code.STUCK):
-            put_off = self._put_off.get(finding.name)
-            kept_away = finding.held_by or finding.unwritable or (put_off and put_off.until > now)
-            if kept_away or not finding.verdict.ripe:
-                continue
-            path = finding.target.path
-            if path in busy:
-                continue
-            if finding.hand.name == "file" and not self._quiet(finding.target):
-                since = self._busy_since.setdefault(path, now)
-                if now - since < self.settings.store_patience_seconds:
-                    busy.add(path)
-                    continue
-            self._busy_since.pop(path, None)
-            due.append(finding)
-        return due
-
-    def _quiet(self, target: StoreTarget) -> bool:
-        try:
-            with Folder(target.folder, target.root) as folder:
-                return is_quiet(
-                    folder,
-                    target.name,
-                    self.clock.now(),
-                    self.settings.store_quiet_seconds,
-                    self.repairer.rewriter.left.get(target.path),
-                )
-        except FileProblem:
-            return False
+        return replace(finding, held_by=held_by, put_off_until=self._put_off.until(finding.name))
 
     def _settle(self, finding: Finding) -> bool:
         """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""
@@ -308,15 +260,11 @@ class Reconciler:
 
     def _fail(self, finding: Finding, why: str) -> None:
         """Put a session off, for longer each time, and say so."""
-        failures = self._put_off[finding.name].failures + 1 if finding.name in self._put_off else 1
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (failures - 1))
-        self._put_off[finding.name] = _PutOff(
-            failures, self.clock.monotonic() + delay, self.clock.now() + round(delay * 1000)
-        )
+        failed = self._put_off.add(finding.name)
         logger.warning(
             "session %s could not be settled (%d times now), next try in %.0f s: %s",
             finding.session_id,
-            failures,
-            delay,
+            failed.times,
+            failed.delay,
             why,
         )

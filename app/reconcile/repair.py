@@ -2,15 +2,14 @@
 
 1. nobody else of us writes to this folder (a lock on the folder itself, which leaves no file);
 2. judge on the bytes that stand there now; a dry run ends here with the plan;
-3. from the intent to the outcome it is app.reconcile.rewrite, which asks us to judge AGAIN on the very bytes that it is
-   about to replace; the later looks are app.reconcile.looks.
+3. from the intent to the outcome it is one of our hands (app.reconcile.hands), which asks us to judge AGAIN on the very
+   bytes that it is about to replace; the later looks are app.reconcile.looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 from app.audit.log import AuditLog, AuditUnavailable
@@ -18,8 +17,7 @@ from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
 from app.domain.entry import entry_edit, restored_entry, settled_entry
-from app.domain.model import FORCEABLE, Code, Row, Settlement
-from app.domain.settlement import settle
+from app.domain.model import Row, Settlement
 from app.domain.splice import splice, unsplice
 from app.openclaw.database_row import read_entry
 from app.openclaw.folder import FileProblem, Folder
@@ -28,49 +26,25 @@ from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import StoreBytes
 from app.openclaw.quiet import sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit, agree, as_we_left_it
+from app.reconcile.attempts import (
+    Rewrite,
+    Stop,
+    edit_of,
+    intent_to_settle,
+    intent_to_undo,
+    reversed_edit,
+    target_of,
+)
 from app.reconcile.database_hand import DatabaseHand
+from app.reconcile.file_hand import FileHand
 from app.reconcile.hands import Hand
-from app.reconcile.inside import Inside
+from app.reconcile.plugin_hand import PluginHand
 from app.reconcile.report import Finding
-from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of
 from app.reconcile.scan import Scanner
 from app.reconcile.standing import row_in
 from app.reconcile.telling import Teller
 from app.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Who asks for a repair or an undo, and how."""
-
-    trigger: str
-    actor: str
-    reason: str
-    dry_run: bool = False
-    force: bool = False
-    target_status: str | None = None
-    retry_of: str | None = None
-    """The attempt whose result was overwritten; it is repeated at once."""
-
-    @property
-    def by_person(self) -> bool:
-        return self.trigger != "scheduler"
-
-
-class NotStuck(Exception):
-    """The session is not one that may be settled; `finding` is what it was found to be (None: it is gone)."""
-
-    def __init__(self, why: str, finding: Finding | None) -> None:
-        super().__init__(why)
-        self.finding = finding
-
-
-class CannotUndo(Exception):
-    """The row has moved on since the repair, or the repair changed nothing."""
-
-
-class StoreUnfit(Exception):
-    """The store is one that we never write to; nothing was done."""
 
 
 class Repairer:
@@ -84,19 +58,19 @@ class Repairer:
         scanner: Callable[[], Scanner],
         *,
         teller: Teller | None = None,
-        inside: Inside | None = None,
+        plugin_hand: PluginHand | None = None,
     ) -> None:
         """`teller` tells the gateway of what a person asks for; of the scheduler's repairs a pass tells at its end.
-        `inside` is the better hand, where the gateway has our plugin.
+        `plugin_hand` is the better hand, where the gateway has our plugin.
         """
-        self._inside = inside
+        self._plugin_hand = plugin_hand
         self._settings = settings
         self._teller = teller
         self._clock = clock
         self._audit = audit
         self._scanner = scanner
-        self.rewriter = Rewriter(settings, clock, audit)
-        self._database = DatabaseHand(clock, audit)
+        self.file_hand = FileHand(settings, clock, audit)
+        self._database_hand = DatabaseHand(clock, audit)
 
     def settle(self, finding: Finding, ask: Ask) -> Attempt:
         """Settle one session; a dry run gives the attempt as it would be, without an id in the audit.
@@ -106,11 +80,13 @@ class Repairer:
         """
         with ExitStack() as stack:
             folder = self._enter(stack, finding.target, ask.trigger)
-            now_found = self._look(folder, finding)
-            settlement = self._agree(now_found, finding, ask)
-            if now_found is not None and now_found.unwritable:
+            now_found, settlement = agree(self._look(folder, finding), finding, ask)
+            if now_found.unwritable:
                 raise StoreUnfit(now_found.unwritable)
-            attempt = self._intent(now_found, settlement, ask)
+            now = self._clock.now()
+            attempt = intent_to_settle(
+                self._audit.next_id(now), now, now_found, settlement, ask, policy=self._settings.policy
+            )
             if ask.dry_run:
                 return attempt
 
@@ -122,11 +98,11 @@ class Repairer:
                 again, text = self._scanner().judge_entry(finding.target, finding.key) or (None, b"")
                 return self._settled(again, text, finding, ask)
 
-            inside = self._inside.carry_out if self._inside and _order(now_found, settlement) else None
+            better = self._plugin_hand.carry_out if self._plugin_hand and _order(now_found, settlement) else None
             if finding.target.kind == "database":
-                done = self._database.carry_out(finding.target, attempt, rewrite_entry, inside)
+                done = self._database_hand.carry_out(finding.target, attempt, rewrite_entry, better)
             else:
-                done = self.rewriter.carry_out(folder, finding.target, attempt, rewrite, inside)
+                done = self.file_hand.carry_out(folder, finding.target, attempt, rewrite, better)
         return self._told(done, ask)
 
     def _settled(self, again: Finding | None, base: bytes, seen: Finding, ask: Ask) -> Rewrite:
@@ -134,12 +110,10 @@ class Repairer:
         Stop, CannotSplice.
         """
         try:
-            fields = self._agree(again, seen, ask)
+            found, fields = agree(again, seen, ask)
         except NotStuck as error:
             raise Stop(Outcome.SUPERSEDED, str(error)) from None
-        if again is None:
-            raise Stop(Outcome.SUPERSEDED, "its row is gone")
-        row = again.evidence.row
+        row = found.evidence.row
         if seen.target.kind == "database":
             new = settled_entry(base, fields, row.run_id or "")
             edit = entry_edit(seen.key, base, new)
@@ -148,9 +122,9 @@ class Repairer:
         note: dict[str, Any] = {
             "before": describe_fields(row),
             "after": fields.as_fields(),
-            "evidence": describe_evidence(again.evidence, self._settings.policy),
+            "evidence": describe_evidence(found.evidence, self._settings.policy),
         }
-        return Rewrite(base, new, edit, note, _order(again, fields), again.hand)
+        return Rewrite(base, new, edit, note, _order(found, fields), found.hand)
 
     def undo(self, repair: Attempt, ask: Ask) -> Attempt:
         """Give the row back as it was before `repair`. Raises CannotUndo, StoreUnfit, StoreBusy, AuditUnavailable."""
@@ -164,16 +138,11 @@ class Repairer:
             if latest is None or latest.id != repair.id:
                 by = f"by attempt {latest.id}" if latest else "or found overwritten"
                 raise CannotUndo(f"this row has been changed again since, {by}")
-            row = self._as_we_left_it(self._row_in(folder, target, repair.session_key), repair)
+            row = as_we_left_it(self._row_in(folder, target, repair.session_key), repair)
             if target.kind == "database":
                 self._writable(target, row, repair.agent_id)
-            attempt = replace(
-                _blank(repair, self._audit.next_id(self._clock.now()), self._clock.now(), ask),
-                kind="undo",
-                before=repair.after,
-                after=repair.before,
-                undo_of=repair.id,
-            )
+            now = self._clock.now()
+            attempt = intent_to_undo(self._audit.next_id(now), now, repair, ask)
             if ask.dry_run:
                 return attempt
 
@@ -188,11 +157,11 @@ class Repairer:
                 new = restored_entry(text, edit)
                 return Rewrite(text, new, entry_edit(repair.session_key, text, new), {}, order, hand)
 
-            inside = self._inside.carry_out if self._inside else None
+            better = self._plugin_hand.carry_out if self._plugin_hand else None
             if target.kind == "database":
-                done = self._database.carry_out(target, attempt, rewrite_entry, inside)
+                done = self._database_hand.carry_out(target, attempt, rewrite_entry, better)
             else:
-                done = self.rewriter.carry_out(folder, target, attempt, rewrite, inside)
+                done = self.file_hand.carry_out(folder, target, attempt, rewrite, better)
         return self._told(done, ask)
 
     def _to_undo(self, target: StoreTarget, row: Row | None, repair: Attempt) -> tuple[Hand, Order | None]:
@@ -200,13 +169,13 @@ class Repairer:
         Stop, FileProblem.
         """
         try:
-            row = self._as_we_left_it(row, repair)
+            row = as_we_left_it(row, repair)
         except CannotUndo as error:
             raise Stop(Outcome.SUPERSEDED, str(error)) from None
         hand = self._scanner().hand_now(target, row, repair.agent_id)
-        if hand.name != "plugin" or self._inside is None:
+        if hand.name != "plugin" or self._plugin_hand is None:
             return hand, None
-        return hand, self._inside.order_to_undo(row, repair.agent_id, edit_of(repair))
+        return hand, self._plugin_hand.order_to_undo(row, repair.agent_id, edit_of(repair))
 
     def _told(self, attempt: Attempt, ask: Ask) -> Attempt:
         if self._teller is None or not ask.by_person or attempt.outcome != Outcome.APPLIED:
@@ -220,7 +189,7 @@ class Repairer:
             folder = stack.enter_context(Folder(target.folder, target.root))
         except FileProblem as error:
             raise StoreUnfit(f"the store's folder: {error.detail}") from None
-        stack.enter_context(sole_writer(folder, self._clock, self.rewriter.patience(trigger)))
+        stack.enter_context(sole_writer(folder, self._clock, self.file_hand.patience(trigger)))
         return folder
 
     def _look(self, folder: Folder, finding: Finding) -> Finding | None:
@@ -233,53 +202,6 @@ class Repairer:
             return self._scanner().judge_row(target, data, finding.key)
         except (FileProblem, StoreProblem) as error:
             raise StoreUnfit(f"the store: {error.detail}") from None
-
-    def _agree(self, found: Finding | None, seen: Finding, ask: Ask) -> Settlement:
-        """What to settle `found` to, if that is still the session that was `seen`. Raises NotStuck."""
-        if found is None:
-            raise NotStuck("its row is gone", None)
-        row, was = found.evidence.row, seen.evidence.row
-        if (row.session_id, row.started_at) != (was.session_id, was.started_at):
-            raise NotStuck("another turn has begun in this session", found)
-        verdict = found.verdict
-        if verdict.code is Code.STUCK and not ask.force:
-            if not (ask.by_person or verdict.ripe or ask.retry_of):
-                raise NotStuck("its window has not passed yet", found)
-            if verdict.settlement is None:
-                raise NotStuck(verdict.reason, found)
-            return verdict.settlement
-        if not ask.force or verdict.code not in FORCEABLE:
-            raise NotStuck(f"it is {verdict.code}: {verdict.reason}", found)
-        if ask.target_status is None:
-            raise NotStuck("force must name the status to settle it to", found)
-        ended_at = verdict.settlement.ended_at if verdict.settlement else _last_sign(found)
-        return settle(row, ask.target_status, ended_at)
-
-    def _intent(self, found: Finding | None, settlement: Settlement, ask: Ask) -> Attempt:
-        if found is None:
-            raise NotStuck("its row is gone", None)
-        row, now = found.evidence.row, self._clock.now()
-        return Attempt(
-            id=self._audit.next_id(now),
-            kind="settle",
-            opened_at=now,
-            state_dir=found.target.state_dir,
-            store_path=found.target.path,
-            agent_id=found.agent_id,
-            session_key=row.key,
-            session_id=row.session_id or "",
-            started_at=row.started_at,
-            trigger=ask.trigger,
-            actor=ask.actor,
-            reason=ask.reason,
-            verdict=found.verdict.code,
-            verdict_reason=found.verdict.reason,
-            before=describe_fields(row),
-            after=settlement.as_fields(),
-            evidence=describe_evidence(found.evidence, self._settings.policy),
-            forced=ask.force,
-            retry_of=ask.retry_of,
-        )
 
     def _writable(self, target: StoreTarget, row: Row, agent_id: str) -> None:
         """Raises StoreUnfit where none of our hands can write to the row now."""
@@ -296,48 +218,10 @@ class Repairer:
         except (FileProblem, StoreProblem) as error:
             raise StoreUnfit(f"the store: {error.detail}") from None
 
-    @staticmethod
-    def _as_we_left_it(row: Row | None, repair: Attempt) -> Row:
-        if row is None:
-            raise CannotUndo("its row is gone")
-        if (row.session_id, row.started_at) != (repair.session_id, repair.started_at):
-            raise CannotUndo("another turn has begun in this session since the repair")
-        if describe_fields(row) != repair.after:
-            raise CannotUndo("the row has been changed since the repair")
-        return row
 
-
-def _order(found: Finding | None, settlement: Settlement) -> Order | None:
+def _order(found: Finding, settlement: Settlement) -> Order | None:
     """What the plugin is to do; None where it did not answer for this row."""
-    if found is None or not found.evidence.liveness.by_plugin:
+    if not found.evidence.liveness.by_plugin:
         return None
     evidence = found.evidence
     return order_to_settle(evidence.row, found.agent_id, settlement.status, settlement.ended_at, evidence.ended_run)
-
-
-def _blank(like: Attempt, attempt_id: str, now: int, ask: Ask) -> Attempt:
-    """A new attempt on the same row as `like`."""
-    return Attempt(
-        id=attempt_id,
-        kind=like.kind,
-        opened_at=now,
-        state_dir=like.state_dir,
-        store_path=like.store_path,
-        agent_id=like.agent_id,
-        session_key=like.session_key,
-        session_id=like.session_id,
-        started_at=like.started_at,
-        trigger=ask.trigger,
-        actor=ask.actor,
-        reason=ask.reason,
-        verdict=like.verdict,
-        verdict_reason=like.verdict_reason,
-        before=like.before,
-        after=like.after,
-    )
-
-
-def _last_sign(found: Finding) -> int:
-    """When anything was last heard of a session that has no end."""
-    signs = [t.last.ts for t in found.evidence.trails if t.last]
-    return max([found.evidence.row.started_at or 0, *signs])

@@ -12,8 +12,8 @@ from app.domain.describe import rfc3339
 from app.domain.model import Row
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.sessions_json import StoreProblem
+from app.reconcile.attempts import target_of
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.rewrite import target_of
 from app.reconcile.standing import is_as_written, row_in
 from app.settings import Settings
 

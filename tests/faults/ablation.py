@@ -10,7 +10,7 @@ from dataclasses import dataclass
 PUBLISH = "app/openclaw/publish.py"
 STEPPING_BACK = "app/openclaw/stepping_back.py"
 SWAP = "app/openclaw/swap.py"
-REWRITE = "app/reconcile/rewrite.py"
+FILE_HAND = "app/reconcile/file_hand.py"
 CROSSINGS = "tests/integration/test_crossings.py::"
 
 
@@ -28,15 +28,15 @@ class Ablation:
 ABLATIONS = (
     Ablation(
         "intent first",
-        REWRITE,
-        "        self._audit.open(attempt)\n        if inside is",
-        "        if inside is",
+        FILE_HAND,
+        "        self._audit.open(attempt)\n        if better is",
+        "        if better is",
         "tests/integration/test_audit.py::test_intent_and_plan_are_committed_before_the_store_is_touched",
     ),
     Ablation(
         "plan before the write",
-        REWRITE,
-        "                    base_sha256=hashlib.sha256(base.data).hexdigest(),\n",
+        "app/reconcile/attempts.py",
+        "        base_sha256=hashlib.sha256(plan.base).hexdigest(),\n",
         "",
         "tests/integration/test_recovery.py"
         "::test_killed_after_the_exchange_the_new_store_stands_and_the_attempt_is_applied",

@@ -15,7 +15,7 @@ import pytest
 from app.audit.log import AuditLog
 from app.audit.models import Outcome, Trigger
 from app.clock import SystemClock
-from app.reconcile.repair import Ask, NotStuck, StoreUnfit
+from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.service import Service
 from tests.faults.crowd import Crowd
 from tests.faults.meter import Held, audit_bytes

@@ -15,7 +15,7 @@ import pytest
 from app.audit.models import Outcome, Trigger
 from app.clock import SystemClock
 from app.domain.model import Code
-from app.reconcile.repair import Ask
+from app.reconcile.asking import Ask
 from tests.faults.crowd import FULL, Crowd, write_store
 from tests.faults.meter import MIB, Meter
 from tests.faults.services import clawmends, until

@@ -18,7 +18,7 @@ from app.audit.log import AuditLog
 from app.audit.models import Attempt
 from app.clock import SystemClock
 from app.domain.splice import unsplice
-from app.reconcile.rewrite import edit_of
+from app.reconcile.attempts import edit_of
 from tests.faults.crowd import Crowd
 from tests.faults.services import PATIENCE, QUICK, Clawmend, at_once, clawmends, command, until
 

@@ -17,7 +17,7 @@ from app.clock import SystemClock
 from app.domain.model import Code
 from app.openclaw.folder import Folder
 from app.openclaw.quiet import StoreBusy
-from app.reconcile.repair import Ask, CannotUndo, NotStuck
+from app.reconcile.asking import Ask, CannotUndo, NotStuck
 from tests.faults.crowd import Crowd
 from tests.faults.services import PATIENCE, at_once, until
 from tests.integration.test_recovery import before_the_exchange, killed

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,9 +22,11 @@ from app.openclaw.quiet import StoreBusy
 from app.openclaw.sessions_json import StoreProblem
 from app.openclaw.stepping_back import VersionsKept
 from app.openclaw.swap import WriteFailed
-from app.reconcile import rewrite as rewriting
+from app.reconcile import file_hand
+from app.reconcile.attempts import Rewrite, Stop, edit_of, reversed_edit, target_of
+from app.reconcile.file_hand import FileHand
+from app.reconcile.hands import FILE
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.rewrite import Rewrite, Rewriter, Stop, edit_of, reversed_edit, target_of
 from tests.integration.test_publish import before_each_exchange, fail, without_exchange
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World
 
@@ -33,16 +35,17 @@ Plan = Callable[[StoreBytes], Rewrite]
 
 
 def settle(base: StoreBytes) -> Rewrite:
-    return Rewrite(base.data, *splice(base.data, STUCK_KEY, SETTLED), {"after": SETTLED, "evidence": {"seen": True}})
+    note = {"after": SETTLED, "evidence": {"seen": True}}
+    return Rewrite(base.data, *splice(base.data, STUCK_KEY, SETTLED), note, None, FILE)
 
 
 class Hand:
-    """A rewriter, its folder, and an attempt that is made anew for each try."""
+    """The hand for files, its folder, and an attempt that is made anew for each try."""
 
     def __init__(self, world: World, **over: Any) -> None:
         self.world = world
         self.reconciler: Reconciler = world.reconciler(**over)
-        self.rewriter: Rewriter = self.reconciler.repairer.rewriter
+        self.file_hand: FileHand = self.reconciler.repairer.file_hand
         self.target = StoreTarget(str(world.state), "main", str(world.store()), str(world.state / "agents"))
         self.folder = Folder(self.target.folder, self.target.root)
 
@@ -52,7 +55,7 @@ class Hand:
             self.reconciler.audit.next_id(now), "settle", now, str(self.world.state), str(self.world.store()), "main",
             STUCK_KEY, STUCK_SESSION_ID, 1, trigger, "a person", "a reason", "stuck", "it ended", {}, {},
         )  # fmt: skip
-        return self.rewriter.carry_out(self.folder, self.target, attempt, plan)
+        return self.file_hand.carry_out(self.folder, self.target, attempt, plan)
 
     def last(self) -> Attempt:
         return self.reconciler.audit.page(1)[0][0]
@@ -114,7 +117,7 @@ def test_the_intent_and_the_plan_are_in_the_audit_before_the_store_is_touched(
 def test_a_row_that_already_says_so_is_superseded_and_not_written(hand: Hand) -> None:
     before = hand.world.store().stat()
 
-    made = hand.carry_out(lambda base: Rewrite(base.data, base.data, Edit(STUCK_KEY, ()), {}))
+    made = hand.carry_out(lambda base: Rewrite(base.data, base.data, Edit(STUCK_KEY, ()), {}, None, FILE))
 
     assert (made.outcome, made.outcome_reason, made.mode) == ("superseded", "the row already says so", None)
     assert made.decided_at == made.finished_at == hand.world.clock.now()
@@ -173,7 +176,7 @@ def test_a_person_waits_for_a_quiet_store_longer_than_the_scheduler(world: World
     with hand.folder, pytest.raises(StoreBusy):
         hand.carry_out(trigger=trigger)
     assert seconds <= world.clock.mono - began < seconds + 0.11
-    assert hand.rewriter.patience(trigger) == seconds
+    assert hand.file_hand.patience(trigger) == seconds
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -317,10 +320,12 @@ def test_a_refused_attempt_that_left_nothing_is_over_whatever_another_one_left(h
 
 def test_our_own_write_a_moment_ago_is_not_waited_for(hand: Hand) -> None:
     hand.carry_out()
-    assert hand.rewriter.left == {str(hand.world.store()): hand.folder.identity("sessions.json")}
+    assert hand.file_hand.left == {str(hand.world.store()): hand.folder.identity("sessions.json")}
     began = hand.world.clock.mono
 
-    again = hand.carry_out(lambda base: Rewrite(base.data, *splice(base.data, STUCK_KEY, {"status": "done"}), {}))
+    again = hand.carry_out(
+        lambda base: Rewrite(base.data, *splice(base.data, STUCK_KEY, {"status": "done"}), {}, None, FILE)
+    )
 
     assert (again.outcome, hand.world.clock.mono) == ("applied", began)
 
@@ -333,9 +338,9 @@ def test_a_gateway_write_right_after_ours_is_not_taken_for_ours(hand: Hand, monk
         assert isinstance(done, Published)
         return Published(done.mode, None)
 
-    monkeypatch.setattr(rewriting, "publish", publish)
+    monkeypatch.setattr(file_hand, "publish", publish)
     assert hand.carry_out().outcome == "applied"
-    assert hand.rewriter.left == {}
+    assert hand.file_hand.left == {}
 
 
 def test_a_disk_that_does_not_confirm_leaves_the_outcome_to_the_looks(
@@ -368,17 +373,17 @@ def test_the_edit_of_an_undo_is_the_edit_turned_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "folder", "name", "root"),
+    ("store", "root", "kind"),
     [
-        ("/state/agents/main/sessions/sessions.json", "/state/agents/main/sessions", "sessions.json", "/state/agents"),
-        ("/elsewhere/store.json", "/elsewhere", "store.json", "/elsewhere"),
+        ("/state/agents/main/sessions/sessions.json", "/state/agents", "file"),
+        ("/state/agents/main/agent/openclaw-agent.sqlite", "/state/agents", "database"),
+        ("/elsewhere/store.json", "/elsewhere", "file"),
     ],
 )
-def test_the_store_of_an_attempt_is_found_again_as_it_was(store: str, folder: str, name: str, root: str) -> None:
+def test_the_store_of_an_attempt_is_found_again_as_it_was(
+    store: str, root: str, kind: Literal["file", "database"]
+) -> None:
     attempt = Attempt(
         "id", "settle", 1, "/state", store, "work", "k", "s", 1, "cli", "a", "r", "stuck", "it ended", {}, {}
     )
-    target = target_of(attempt)
-
-    assert (target.state_dir, target.agent_id, target.path) == ("/state", "work", store)
-    assert (target.folder, target.name, target.root) == (folder, name, root)
+    assert target_of(attempt) == StoreTarget("/state", "work", store, root, kind)

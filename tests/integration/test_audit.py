@@ -18,7 +18,7 @@ from app.audit.log import AuditLog, AuditUnavailable, make_engine, new_id
 from app.audit.migrate import HEAD, migrate
 from app.audit.models import METADATA
 from app.openclaw import swap
-from app.reconcile.repair import Ask, CannotUndo
+from app.reconcile.asking import Ask, CannotUndo
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_for, run_pass, tree_unchanged
 
 SCRIPTS = Path(__file__).parents[2] / "alembic"

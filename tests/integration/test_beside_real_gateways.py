@@ -8,7 +8,7 @@ import os
 import pytest
 
 from app.domain.model import Code
-from app.reconcile.repair import Ask
+from app.reconcile.asking import Ask
 from tests.world import ABSENT, STUCK_KEY, STUCK_SESSION_ID, World, attempts, finding_of, run_for, run_pass
 
 

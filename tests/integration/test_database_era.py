@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.model import Code
-from app.reconcile.repair import Ask, StoreUnfit
+from app.reconcile.asking import Ask, StoreUnfit
 from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded
 from tests.world import (
     ABSENT,

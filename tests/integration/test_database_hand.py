@@ -16,8 +16,8 @@ from app.domain.model import Gateway
 from app.openclaw.database_write import Replacement, Written
 from app.openclaw.processes import start_ticks
 from app.reconcile import database_hand
+from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.scan import Scanner
 from tests.databases import FIRST, LOCKED_OUT, NEWEST
 from tests.stuck_rows import Stuck, stuck

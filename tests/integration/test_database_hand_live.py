@@ -10,8 +10,8 @@ import pytest
 from app.audit.models import Attempt, Outcome, Trigger
 from app.openclaw.database_write import Replacement, Written
 from app.reconcile import database_hand
+from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, NotStuck, StoreUnfit
 from app.reconcile.report import Finding
 from tests.api.conftest import wait_until
 from tests.database_peer import DatabasePeer

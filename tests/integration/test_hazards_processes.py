@@ -32,8 +32,11 @@ def openclaw(tmp_path: Path) -> Iterator[Openclaw]:
 
     def start(**env: str) -> subprocess.Popen[bytes]:
         env = {"HOME": str(tmp_path / "home"), **env}
-        started.append(subprocess.Popen(["openclaw", "600"], executable="/bin/sleep", env=env))
-        return started[-1]
+        process = subprocess.Popen(["openclaw", "600"], executable="/bin/sleep", env=env)
+        started.append(process)
+        while not Path(f"/proc/{process.pid}/environ").read_bytes():
+            pass  # the kernel says that it has begun before it has put its words in place
+        return process
 
     yield start
     for process in started:

@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from app.domain.model import Code
-from app.reconcile.repair import Ask, NotStuck
+from app.reconcile.asking import Ask, NotStuck
 from tests.integration.test_hazards import HELD_FOR, left_alone, verdict
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, attempts, finding_of, run_for, run_pass, tree_unchanged
 

@@ -15,9 +15,9 @@ import pytest
 from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt
 from app.domain.describe import rfc3339
+from app.reconcile.asking import Ask
 from app.reconcile.looks import AFTER_SECONDS, MOST_LOOKS, Looker
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from tests.integration.test_publish import fail
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_pass
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.audit.models import Attempt
 from app.domain.describe import rfc3339
+from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from tests.integration.test_publish import before_each_exchange, fail
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_for, run_pass
 

@@ -28,7 +28,7 @@ def test_the_scheduler_settles_the_real_bug_and_changes_no_other_byte(world: Wor
 
 
 def test_undo_gives_the_store_back_byte_for_byte_and_the_scheduler_leaves_it_alone(world: World) -> None:
-    from app.reconcile.repair import Ask
+    from app.reconcile.asking import Ask
 
     world.stuck()
     before = world.store().read_bytes()

@@ -19,8 +19,8 @@ from app.audit.models import Attempt
 from app.domain.describe import describe_evidence
 from app.domain.model import Verdict
 from app.openclaw.quiet import StoreBusy
+from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.report import Finding
 from tests.world import (
     ABSENT,

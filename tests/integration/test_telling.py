@@ -14,8 +14,8 @@ from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
 from app.reconcile import gateways
 from app.reconcile.answers import JUST_NOW_SECONDS
+from app.reconcile.asking import Ask, NotStuck
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, NotStuck
 from tests.api.conftest import wait_until
 from tests.integration.conftest import up
 from tests.peer import Peer, Refuse, Silence

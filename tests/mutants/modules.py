@@ -15,7 +15,8 @@ _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
 _FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
 _RECOVERY = ("tests/integration/test_recovery.py",)
-_INSIDE = ("tests/integration/test_inside.py",)
+_PLUGIN = ("tests/integration/test_plugin_hand.py",)
+_DATABASE = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
 _LEASE = ("tests/integration/test_lease.py",)
 _PUBLISH = (
     "tests/integration/test_publish.py",
@@ -39,10 +40,14 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/stepping_back.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+    "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/due.py": (("tests/integration/test_due.py",),),
+    "app/reconcile/put_off.py": (("tests/unit/test_put_off.py",),),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
-    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _INSIDE),
-    "app/reconcile/repair.py": (_ASKED, _LOOKS, _INSIDE),
-    "app/reconcile/rewrite.py": (_ATTEMPTS, _LOOKS, _INSIDE),
+    "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN, _DATABASE),
+    "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
 }
 
 EVERYTHING = ("tests", "--ignore=tests/faults", "--ignore=tests/live", "--ignore=tests/browser")

@@ -241,7 +241,7 @@ def test_the_gateway_page_has_every_word_for_a_link_and_what_to_do() -> None:
 
 def test_the_plugin_page_has_everything_that_the_plugin_says_and_what_becomes_of_it() -> None:
     from app.openclaw.plugin_install import FOLDER
-    from app.reconcile.inside import _MOVED_ON
+    from app.reconcile.plugin_hand import _MOVED_ON
 
     source = (FOLDER / "index.js").read_text()
     said = set(re.findall(r'(?:{ reason:|decision.reason =) "([a-z-]+)"', source)) | set(

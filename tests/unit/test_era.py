@@ -13,7 +13,7 @@ import pytest
 from app.domain.model import Code
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem
-from app.reconcile.repair import Ask, NotStuck, StoreUnfit
+from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from tests.world import World, attempts, finding_of, run_for, run_pass, tree_unchanged
 
 NAME = "openclaw-agent.sqlite"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.openclaw import publish, swap
 from app.openclaw.folder import Folder
-from app.reconcile import rewrite
+from app.reconcile import file_hand
 
 WROTE = "the-gateway-wrote"
 READS = "the-gateway-reads-again"
@@ -125,7 +125,7 @@ def around_the_first_exchange(
         return result
 
     swap._renameat2 = renameat2  # type: ignore[assignment]
-    rewrite.publish = try_once  # type: ignore[attr-defined]
+    file_hand.publish = try_once  # type: ignore[attr-defined]
 
 
 def _run_next(waiting: list[Callable[[], None] | None]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from app.audit.models import Trigger
 from app.openclaw.swap import OWN_PREFIX
+from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from tests.faults.crash.beside import WROTE, WROTE_AGAIN
 from tests.faults.crash.scene import Scene, Thing
 from tests.faults.crash.versions import ALL, BOTH, GATEWAY, ON_OURS, SECOND, WITH_OURS, WITH_THE_GATEWAYS

@@ -16,10 +16,10 @@ from pathlib import Path
 from app.audit.models import Trigger
 from app.openclaw import publish, swap
 from app.openclaw.folder import Folder
-from app.reconcile import rewrite
+from app.reconcile import file_hand
+from app.reconcile.asking import Ask
 from app.reconcile.looks import Looker
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from tests.faults.crash.beside import READS, WROTE_AGAIN, Beside, around_the_first_exchange, wait_for
 from tests.faults.crash.versions import ALL, BOTH, GATEWAY, NEW, OLD, ON_OURS, SECOND, counted, seen, versions
 from tests.world import ABSENT, HeldClock, World, attempts, finding_of, run_pass
@@ -188,7 +188,7 @@ def _naive(scene: Scene) -> tuple[Reconciler, Callable[[], str]]:
         os.close(fd)
         return publish.Published("naive", None)
 
-    rewrite.publish = over_the_old_one  # type: ignore[attr-defined]
+    file_hand.publish = over_the_old_one  # type: ignore[attr-defined]
     return _settle(scene)
 
 

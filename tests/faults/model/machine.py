@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from app.audit.models import Trigger
+from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask
 from tests.faults.model.calls import CALLS, FAULTS, Happening
 from tests.faults.model.checks import Checks, at_an_instant
 from tests.faults.model.invariants import open_below

@@ -16,8 +16,8 @@ from typing import Any
 from app.audit.log import AuditLog
 from app.audit.models import Attempt
 from app.openclaw.quiet import StoreBusy
+from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import CannotUndo, NotStuck, StoreUnfit
 from tests.faults.model.calls import Calls, Happening
 from tests.faults.model.gateway import Blocked, GatewaySide
 from tests.faults.model.oddities import Oddities

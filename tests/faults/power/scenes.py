@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.audit.models import Attempt
-from app.reconcile.repair import Ask
-from app.reconcile.rewrite import MOST_TRIES
+from app.reconcile.asking import Ask
+from app.reconcile.file_hand import MOST_TRIES
 from tests.faults.power.disk import Cut, Disk, Power, bystander, copy_image, flush, flusher, format_image, mounted
 from tests.faults.power.steps import Steps, Variant
 from tests.world import STUCK_KEY, World, attempts, run_for, run_pass

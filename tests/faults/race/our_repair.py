@@ -16,8 +16,7 @@ from app.domain.model import Gateway
 from app.openclaw import lease, swap
 from app.openclaw import publish as publishing
 from app.openclaw.folder import Folder
-from app.reconcile import reconciler as reconciling
-from app.reconcile import rewrite as rewriting
+from app.reconcile import file_hand, put_off
 from app.reconcile.reconciler import Reconciler
 from app.settings import Settings
 
@@ -51,7 +50,7 @@ class OurRepair:
             watch_files=False,
             _env_file=None,
         ).model_copy(update={"stale_after_seconds": 0.0})
-        reconciling.FIRST_DELAY = reconciling.LONGEST_DELAY = 0.001
+        put_off.FIRST_DELAY = put_off.LONGEST_DELAY = 0.001
         logging.disable(logging.ERROR)
         self.clock = LookingClock()
         self.audit = AuditLog(settings.database_url)
@@ -107,7 +106,7 @@ class OurRepair:
 
     def _watch_publish(self) -> None:
         """Note what each publish came to. It is the real one that runs."""
-        publish, read, exchange = rewriting.publish, rewriting.read_for_writing, swap._renameat2
+        publish, read, exchange = file_hand.publish, file_hand.read_for_writing, swap._renameat2
         let_in = lease.let_in
         assert exchange is not None
         moments = {"read": 0.0, "exchange": 0.0}
@@ -135,8 +134,8 @@ class OurRepair:
                 self._crossed += 1
             return done
 
-        rewriting.read_for_writing = reading
-        rewriting.publish = publishes
+        file_hand.read_for_writing = reading
+        file_hand.publish = publishes
         swap._renameat2 = exchanging  # type: ignore[assignment]
         lease.let_in = letting_in
 

@@ -12,8 +12,8 @@ import pytest
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Code
 from app.openclaw import gateway_place, gateway_plugin
+from app.reconcile.asking import Ask, CannotUndo, NotStuck
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.repair import Ask, CannotUndo, NotStuck
 from app.reconcile.report import Finding
 from tests.api.conftest import wait_until
 from tests.integration.conftest import up

@@ -1,4 +1,4 @@
-"""From an intent to its outcome: the audit knows each step before it is taken (design, section 3).
+"""The hand that writes to a file, beside a gateway that may write to it too (design, section 3).
 
 1. write the intent into the audit;
 2. wait for a quiet store; read it; make the new version of exactly these bytes; write the plan into the audit;
@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.model import FileIdentity
-from app.domain.splice import CannotSplice, Edit, FieldEdit
+from app.domain.splice import CannotSplice
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.gateway_plugin import Order
-from app.openclaw.paths import DATABASE_NAME, StoreTarget, agents_root
+from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import (
     Change,
     NoExchange,
@@ -35,41 +32,14 @@ from app.openclaw.quiet import StoreBusy, wait_until_quiet
 from app.openclaw.sessions_json import StoreProblem
 from app.openclaw.stepping_back import VersionsKept
 from app.openclaw.swap import WriteFailed
-from app.reconcile.hands import FILE, Hand
+from app.reconcile.attempts import OtherHand, Rewrite, Stop, write_outcome, write_plan
 from app.reconcile.leftovers import anything_left
 from app.settings import Settings
 
 MOST_TRIES = 3
 
 
-class Stop(Exception):
-    """Ends an attempt whose intent is written; becomes its outcome."""
-
-    def __init__(self, outcome: Outcome, why: str) -> None:
-        super().__init__(why)
-        self.outcome = outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """What an attempt makes of the text that it finds: a whole file, or one row's entry in a database."""
-
-    base: bytes
-    new: bytes
-    edit: Edit
-    note: dict[str, Any]
-    """Columns of the audit that follow from it."""
-    order: Order | None = None
-    """The same for the plugin inside the gateway; None where it is not to do it."""
-    hand: Hand = FILE
-    """Who may write it, by what was just found."""
-
-
-OtherHand = Callable[[StoreTarget, Attempt, Callable[[], Rewrite]], Attempt | None]
-"""Carries out an attempt that is open, and closes it; None where the store is to be written after all."""
-
-
-class Rewriter:
+class FileHand:
     """Any number of threads; the folder's lock lets one write at a time."""
 
     def __init__(self, settings: Settings, clock: Clock, audit: AuditLog) -> None:
@@ -90,11 +60,11 @@ class Rewriter:
         target: StoreTarget,
         attempt: Attempt,
         rewrite: Callable[[StoreBytes], Rewrite],
-        inside: OtherHand | None = None,
+        better: OtherHand | None = None,
     ) -> Attempt:
         """Open `attempt`, make of the store what `rewrite` says, close it. The folder's lock is held by the caller.
 
-        `inside`, a better hand, goes first. Raises StoreBusy (the attempt is then closed as `refused`) and
+        `better`, a better hand, goes first. Raises StoreBusy (the attempt is then closed as `refused`) and
         AuditUnavailable.
         """
 
@@ -102,7 +72,7 @@ class Rewriter:
             return rewrite(StoreBytes(*folder.read(target.name, self._settings.store_max_bytes)))
 
         self._audit.open(attempt)
-        if inside is not None and (by_it := inside(target, attempt, of_now)) is not None:
+        if better is not None and (by_it := better(target, attempt, of_now)) is not None:
             return by_it
         crossings = 0
         mode = None
@@ -122,24 +92,18 @@ class Rewriter:
                 except StoreChanged:
                     continue
                 plan = rewrite(base)
-                if plan.edit.empty:
-                    raise Stop(Outcome.SUPERSEDED, "the row already says so")
-                self._audit.change(
-                    attempt.id,
-                    edit=[asdict(change) for change in plan.edit.fields],
-                    base_sha256=hashlib.sha256(base.data).hexdigest(),
-                    new_sha256=hashlib.sha256(plan.new).hexdigest(),
-                    **plan.note,
-                )
+                write_plan(self._audit, attempt, plan, new_sha256=hashlib.sha256(plan.new).hexdigest())
                 change = Change(base, plan.new, attempt.id)
                 try:
-                    done = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
+                    published = publish(
+                        folder, target.name, change, allow_rename=self._settings.weak_stores == "rename"
+                    )
                 except StoreChanged:
                     continue
-                if isinstance(done, Published):
-                    mode = done.mode
-                    if done.identity is not None:
-                        self.left[target.path] = done.identity
+                if isinstance(published, Published):
+                    mode = published.mode
+                    if published.identity is not None:
+                        self.left[target.path] = published.identity
                     break
                 crossings += 1
             else:
@@ -153,40 +117,16 @@ class Rewriter:
             outcome, why = Outcome.REFUSED, str(error)
         except (NotDurable, VersionsKept) as error:
             outcome, why = Outcome.UNKNOWN, str(error)
-        now = self._clock.now()
-        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN) or anything_left(folder, attempt)
-        self._audit.change(
-            attempt.id,
-            outcome=outcome,
-            outcome_reason=why,
+        done = write_outcome(
+            self._audit,
+            self._clock,
+            attempt,
+            outcome,
+            why,
+            left=anything_left(folder, attempt),
             mode=mode,
             crossings=crossings,
-            decided_at=now,
-            finished_at=None if more_looks else now,
         )
         if busy is not None:
             raise busy
-        return self._audit.get(attempt.id) or attempt
-
-
-def target_of(attempt: Attempt) -> StoreTarget:
-    """The store of an attempt, as it was found then."""
-    path = attempt.store_path
-    folder, _, name = path.rpartition("/")
-    return StoreTarget(
-        attempt.state_dir,
-        attempt.agent_id,
-        path,
-        agents_root(path) or folder,
-        "database" if name == DATABASE_NAME else "file",
-    )
-
-
-def edit_of(attempt: Attempt) -> Edit:
-    """What an attempt did to its row."""
-    return Edit(attempt.session_key, tuple(FieldEdit(**change) for change in attempt.edit))
-
-
-def reversed_edit(edit: Edit) -> Edit:
-    """What an undo did to the row."""
-    return Edit(edit.key, tuple(FieldEdit(c.name, c.after, c.before) for c in reversed(edit.fields)))
+        return done

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,14 +22,14 @@ from app.openclaw.folder import FileProblem
 from app.openclaw.gateway_plugin import Changed, NotReached, Order, Unanswered, order_to_undo
 from app.openclaw.paths import StoreTarget
 from app.openclaw.sessions_json import StoreProblem
+from app.reconcile.attempts import Rewrite, Stop, write_outcome, write_plan
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.rewrite import Rewrite, Stop
 
 _MOVED_ON = ("missing", "session-id", "started-at", "not-running", "active-run", "changed")
 """Why the plugin changes nothing since the row is no longer one to change; any other reason is a refusal."""
 
 
-class Inside:
+class PluginHand:
     """Any number of threads. Raises AuditUnavailable."""
 
     def __init__(self, clock: Clock, audit: AuditLog, links: GatewayLinks) -> None:
@@ -46,17 +45,9 @@ class Inside:
         done: dict[str, Any] = {}
         try:
             plan = rewrite()
-            if plan.edit.empty:
-                raise Stop(Outcome.SUPERSEDED, "the row already says so")
             if plan.order is None:
                 return None
-            self._audit.change(
-                attempt.id,
-                hand="plugin",
-                edit=[asdict(change) for change in plan.edit.fields],
-                base_sha256=hashlib.sha256(plan.base).hexdigest(),
-                **plan.note,
-            )
+            write_plan(self._audit, attempt, plan, hand="plugin")
             changed = self._links.change(target, plan.order)
             outcome, why = _outcome_of(changed, plan.edit)
             if outcome == Outcome.APPLIED:
@@ -72,17 +63,7 @@ class Inside:
             outcome, why = Outcome.UNKNOWN, str(error)
         except (FileProblem, StoreProblem, CannotSplice) as error:
             outcome, why = Outcome.REFUSED, str(error)
-        now = self._clock.now()
-        more_looks = outcome in (Outcome.APPLIED, Outcome.UNKNOWN)
-        self._audit.change(
-            attempt.id,
-            outcome=outcome,
-            outcome_reason=why,
-            decided_at=now,
-            finished_at=None if more_looks else now,
-            **done,
-        )
-        return self._audit.get(attempt.id) or attempt
+        return write_outcome(self._audit, self._clock, attempt, outcome, why, **done)
 
 
 def _outcome_of(changed: Changed, edit: Edit) -> tuple[Outcome, str | None]:
