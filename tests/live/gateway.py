@@ -119,6 +119,10 @@ class Gateway:
         for agent in AGENTS:
             (self.home / f"ws-{agent}").mkdir()
             (self.home / f"ws-{agent}" / "AGENTS.md").write_text("# a workspace for tests\n")
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the configuration as this version takes it, over another version's."""
         path = self.state / "openclaw.json"
         path.write_text(json.dumps(self._config(), indent=2))
         path.chmod(0o600)

@@ -86,6 +86,12 @@ class Hands:
         there = self.ask("SELECT 1 FROM sqlite_master WHERE name = ?", PENDING)
         return self.ask(f"SELECT session_key FROM {PENDING}") if there else []
 
+    def events_of(self, entry: Entry) -> int:
+        """How many events of its trajectory the database has."""
+        query = "SELECT count(*) FROM trajectory_runtime_events WHERE session_id = ?"
+        ((found,),) = self.ask(query, entry.session_id)
+        return int(found)
+
     def end_of(self, entry: Entry) -> int:
         """When the turn ended, by its trajectory (epoch ms); it is written some time after."""
         query = (

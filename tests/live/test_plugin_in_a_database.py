@@ -67,7 +67,7 @@ def play(gateway: Gateway, folder: Path) -> Story:
             story.stuck = hands.leave_running(person, KEY)
             hands.end_of(story.stuck)
             with clawmend(gateway, folder / "service", CLAWMEND_STALE_AFTER_SECONDS="2") as service:
-                wait_until(lambda: any(r["outcome"] for r in service.get("/repairs")["items"]), 0.1)
+                wait_until(lambda: any(r["told"] for r in service.get("/repairs")["items"]), 0.1)
                 (story.repair,) = service.get("/repairs")["items"]
                 note(story, hands, person, "settled")
                 story.undo = post(f"{service.url}/repairs/{story.repair['id']}/undo")
@@ -129,7 +129,7 @@ def test_a_row_that_a_locked_database_left_running_is_settled_by_the_gateway_its
         "scheduler",
     ), story.repair
     assert story.repair["evidence"]["liveness"]["by_plugin"] is True
-    assert story.repair["told"]["why"] == "by the plugin"
+    assert story.repair["told"]["answer"] == "as_repaired"
     assert (story.settled.status, story.settled.run_id) == ("done", None)
     assert story.settled.ended_at == story.repair["after"]["endedAt"]
     assert (story.listed[0]["status"], story.listed[0]["endedAt"]) == ("done", story.settled.ended_at)
