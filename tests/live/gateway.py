@@ -18,7 +18,7 @@ TOP = Path(__file__).parents[2]
 NODE = TOP / ".gateways" / "bin"
 TOKEN = "a-token-for-live-tests-only"
 AGENTS = ("main", "beta")
-PATIENCE = 90.0
+PATIENCE = 180.0
 """Seconds for a gateway to become ready on a machine that is busy: about 5 on one that is not."""
 
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @dataclass
 class Gateway:
-    """Made in `home`, which must be empty; `start` it, `stop` it at last."""
+    """Made in `home`, which must be empty; `start` it, `end` it at last."""
 
     version: str
     home: Path
@@ -89,6 +89,7 @@ class Gateway:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
+        self.end()
         raise RuntimeError(f"the gateway is not ready:\n{(self.home / 'gateway.log').read_text()[-3000:]}")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -92,6 +92,12 @@ class Hands:
         ((found,),) = self.ask(query, entry.session_id)
         return int(found)
 
+    def ended_runs(self, session_id: str) -> list[str]:
+        """The runs of which its trajectory has the end, in order."""
+        query = "SELECT run_id, event_json FROM trajectory_runtime_events WHERE session_id = ? ORDER BY seq"
+        events = [(run, json.loads(text)["type"]) for run, text in self.ask(query, session_id)]
+        return [run for run, kind in events if kind == "session.ended"]
+
     def end_of(self, entry: Entry) -> int:
         """When the turn ended, by its trajectory (epoch ms); it is written some time after."""
         query = (
