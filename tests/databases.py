@@ -3,7 +3,8 @@
 The recordings stand in recordings/<version>/ as SQL. What 2026.9.6/locked-and-killed tells: a turn that was `refused`
 by the model; one whose end could not be written since another process held the write lock for 21 s (`locked-out`, the
 bug of issue #86009 in its newer form); one of which only the last event was lost in the same way (`half-told`); one
-in which the gateway was killed (`killed`). 2026.8.1/locked tells of the second with a lock of 31 s.
+in which the gateway was killed (`killed`). 2026.8.1/locked tells of the second with a lock of 31 s, 2026.9.5/locked
+with one of 10 s.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from tests.world import World
 
 RECORDED = Path(__file__).parent / "recordings"
 NEWEST = "2026.9.6/locked-and-killed"
+MIDDLE = "2026.9.5/locked"
 FIRST = "2026.8.1/locked"
+SCHEMAS = {NEWEST: 23, MIDDLE: 21, FIRST: 19}
 LOCKED_OUT = "agent:main:locked-out"
-ENDED_AT = {NEWEST: 1_795_370_012_096, FIRST: 1_795_370_098_202}
+ENDED_AT = {NEWEST: 1_795_370_012_096, MIDDLE: 1_795_384_184_387, FIRST: 1_795_370_098_202}
 """The time of the end of `locked-out`, by recording."""
+ENDED_AS = {NEWEST: "failed", MIDDLE: "done", FIRST: "failed"}
 AT_WORK = {NEWEST: "2026.9.6/killed-at-work", FIRST: "2026.8.1/killed-at-work"}
 """What the state database of the same version said, by recording."""
 

@@ -11,7 +11,7 @@ import pytest
 from app.domain.model import Code
 from app.reconcile.asking import Ask, StoreUnfit
 from tests.command import Clawmend, one_line
-from tests.databases import FIRST, LOCKED_OUT, NEWEST, recorded, state_database
+from tests.databases import FIRST, LOCKED_OUT, NEWEST, SCHEMAS, recorded, state_database
 from tests.world import (
     ABSENT,
     STUCK_KEY,
@@ -27,7 +27,7 @@ from tests.world import (
 DAY = 86_400.0
 
 
-@pytest.mark.parametrize("recording", [NEWEST, FIRST])
+@pytest.mark.parametrize("recording", SCHEMAS)
 @pytest.mark.parametrize("ended_ago", [1.0, 3_600.0, 40 * DAY])
 def test_an_end_is_ending_within_its_window_and_stuck_once_it_has_passed(
     world: World, recording: str, ended_ago: float

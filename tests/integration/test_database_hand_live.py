@@ -206,7 +206,19 @@ def test_the_plugin_goes_first(world: World, row: Stuck, with_plugin: DatabasePe
     repair = by_a_person(reconciler, LOCKED_OUT)
     assert (repair.outcome, repair.hand, row.database.entry()["status"]) == (Outcome.APPLIED, "plugin", "failed")
     undo = reconciler.repairer.undo(repair, PERSON)
-    assert (undo.outcome, undo.hand, row.database.entry()) == (Outcome.APPLIED, "plugin", before)
+    assert (undo.outcome, undo.hand) == (Outcome.APPLIED, "plugin")
+    assert {**row.database.entry(), "updatedAt": 0} == {**before, "updatedAt": 0}, "telling sets it to now"
+
+
+def test_a_gateway_is_told_of_what_its_plugin_did_too_since_2026_8_1_remembers_its_lists(
+    world: World, row: Stuck, with_plugin: DatabasePeer, beside: Beside
+) -> None:
+    reconciler = beside(with_plugin, auto_repair=False)
+    repair = by_a_person(reconciler)
+    assert (repair.hand, (repair.told or {})["answer"]) == ("plugin", "as_repaired")
+    assert with_plugin.methods()[-2:] == ["sessions.list", "sessions.patch"]
+    undo = reconciler.repairer.undo(repair, PERSON)
+    assert (undo.outcome, undo.hand, (undo.told or {})["answer"]) == (Outcome.APPLIED, "plugin", "as_repaired")
 
 
 def test_the_plugin_writes_also_where_we_may_not(

@@ -20,12 +20,12 @@ from app.domain.entry import entry_of
 from app.openclaw.database_process import replace_in_a_process
 from app.openclaw.database_write import Replacement, Written
 from app.openclaw.processes import start_ticks
-from tests.databases import FIRST, LOCKED_OUT, NEWEST
+from tests.databases import LOCKED_OUT, SCHEMAS
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World
 
 
-@pytest.fixture(params=[NEWEST, FIRST], ids=["schema 23", "schema 19"])
+@pytest.fixture(params=SCHEMAS, ids=lambda name: f"schema {SCHEMAS[name]}")
 def row(world: World, request: pytest.FixtureRequest) -> Stuck:
     return stuck(world, request.param)
 
