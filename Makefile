@@ -29,7 +29,7 @@ test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## 
 	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
 	  -m "live or browser" -ra $(ARGS)
 
-test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.9.6) ## the plugin and the writer of databases, beside real gateways
+test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.8.1 $(GATEWAYS)/2026.9.6) ## the plugin and the writer of databases, beside real gateways
 	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
 	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
 

@@ -52,7 +52,8 @@ class PluginHand:
             outcome, why = _outcome_of(changed, plan.edit)
             if outcome == Outcome.APPLIED:
                 done["edit"] = _edit_of(changed)
-            if changed.told:
+            if changed.told and target.kind == "file":
+                # of a database 2026.8.1 answers with a list that it remembers, until a row is patched: the teller does
                 done["told"] = {"at": rfc3339(self._clock.now()), "answer": "as_repaired", "why": "by the plugin"}
         except NotReached:
             self._audit.change(attempt.id, hand=attempt.hand)

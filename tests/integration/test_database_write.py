@@ -20,12 +20,12 @@ from app.domain.entry import entry_of
 from app.openclaw.database_process import replace_in_a_process
 from app.openclaw.database_write import Replacement, Written
 from app.openclaw.processes import start_ticks
-from tests.databases import FIRST, LOCKED_OUT, NEWEST
+from tests.databases import LOCKED_OUT, SCHEMAS
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World
 
 
-@pytest.fixture(params=[NEWEST, FIRST], ids=["schema 23", "schema 19"])
+@pytest.fixture(params=SCHEMAS, ids=lambda name: f"schema {SCHEMAS[name]}")
 def row(world: World, request: pytest.FixtureRequest) -> Stuck:
     return stuck(world, request.param)
 
@@ -183,7 +183,7 @@ def test_a_row_that_openclaw_would_not_take_as_it_is_is_not_written_to(new: Stuc
 
 def test_nothing_is_written_while_openclaw_maintains_its_databases(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    new.lease(lease, new.now + 1)
+    new.state.run(lease, new.now + 1)
     refused(new, "maintenance")
     with locked(new.database.path):  # it does not come as far as to wait
         refused(new, "maintenance", live=True)
@@ -192,13 +192,13 @@ def test_nothing_is_written_while_openclaw_maintains_its_databases(new: Stuck) -
 
 def test_a_maintenance_that_has_run_out_hinders_nobody(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    new.lease(lease, new.now)
+    new.state.run(lease, new.now)
     assert new.write().kind == "written"
 
 
 def test_a_process_that_has_the_database_open_is_a_gateway_that_runs(new: Stuck) -> None:
     me = os.getpid()
-    new.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
+    new.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
     refused(new, "still_open")
     assert new.is_untouched()
     assert new.write(live=True).kind == "written"
@@ -206,14 +206,42 @@ def test_a_process_that_has_the_database_open_is_a_gateway_that_runs(new: Stuck)
 
 def test_a_process_that_is_dead_has_nothing_open(new: Stuck) -> None:
     mine = start_ticks(os.getpid()) or 0
-    new.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", os.getpid(), mine + 1)
-    new.lease("INSERT INTO agent_database_leases VALUES ('2', 'main', 'x', ?, NULL, 0)", 2**22 + 1)
+    new.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", os.getpid(), mine + 1)
+    new.state.run("INSERT INTO agent_database_leases VALUES ('2', 'main', 'x', ?, NULL, 0)", 2**22 + 1)
     assert new.write().kind == "written"
 
 
 def test_without_the_state_database_nobody_knows_who_maintains(new: Stuck) -> None:
     (new.world.state / "state" / "openclaw.sqlite").unlink()
     refused(new, "missing")
+
+
+def claim(row: Stuck) -> None:
+    row.state.claim_task(row.what.key, None)
+
+
+def test_beside_a_gateway_at_work_a_claim_of_its_own_is_respected(row: Stuck) -> None:
+    claim(row)
+    refused(row, "claimed", live=True)
+    assert row.write().kind == "written"
+
+
+def test_a_worker_elsewhere_is_respected_also_where_no_gateway_runs(row: Stuck) -> None:
+    row.state.place(row.what.key, "another-session")
+    refused(row, "claimed")
+
+
+def test_an_undo_respects_a_claim_too(row: Stuck) -> None:
+    row.write()
+    settled = row.node()
+    claim(row)
+    assert row.write(before=row.what.after, after=row.what.before, live=True).code == "claimed"
+    assert row.node() == settled
+
+
+def test_where_claims_cannot_be_told_nothing_is_written(row: Stuck) -> None:
+    row.state.run("ALTER TABLE task_runs RENAME COLUMN status TO state")
+    refused(row, "unknown_schema")
 
 
 def test_a_database_in_another_journal_mode_is_not_written_to(new: Stuck) -> None:
@@ -364,7 +392,12 @@ def has_open(pid: int, path: Path) -> bool:
 
 def test_a_maintenance_that_begins_while_it_waits_for_the_lock_goes_first(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    assert written_while_waiting(new, lambda: new.lease(lease, new.now + 60_000)).code == "maintenance"
+    assert written_while_waiting(new, lambda: new.state.run(lease, new.now + 60_000)).code == "maintenance"
+    assert new.is_untouched()
+
+
+def test_a_turn_that_begins_while_it_waits_for_the_lock_goes_first(new: Stuck) -> None:
+    assert written_while_waiting(new, lambda: claim(new)).code == "claimed"
     assert new.is_untouched()
 
 

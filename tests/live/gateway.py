@@ -18,7 +18,7 @@ TOP = Path(__file__).parents[2]
 NODE = TOP / ".gateways" / "bin"
 TOKEN = "a-token-for-live-tests-only"
 AGENTS = ("main", "beta")
-PATIENCE = 90.0
+PATIENCE = 180.0
 """Seconds for a gateway to become ready on a machine that is busy: about 5 on one that is not."""
 
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @dataclass
 class Gateway:
-    """Made in `home`, which must be empty; `start` it, `stop` it at last."""
+    """Made in `home`, which must be empty; `start` it, `end` it at last."""
 
     version: str
     home: Path
@@ -89,6 +89,7 @@ class Gateway:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
+        self.end(signal.SIGKILL)
         raise RuntimeError(f"the gateway is not ready:\n{(self.home / 'gateway.log').read_text()[-3000:]}")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -119,6 +120,10 @@ class Gateway:
         for agent in AGENTS:
             (self.home / f"ws-{agent}").mkdir()
             (self.home / f"ws-{agent}" / "AGENTS.md").write_text("# a workspace for tests\n")
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the configuration as this version takes it, over another version's."""
         path = self.state / "openclaw.json"
         path.write_text(json.dumps(self._config(), indent=2))
         path.chmod(0o600)

@@ -13,7 +13,13 @@ _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
 _ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
 _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
-_FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
+_FOUND = (
+    "tests/integration/test_look_outcomes.py",
+    "tests/integration/test_look_due.py",
+    "tests/integration/test_look_puts_away.py",
+    "tests/integration/test_left_open.py",
+    "tests/integration/test_leftovers.py",
+)
 _RECOVERY = ("tests/integration/test_recovery.py",)
 _PLUGIN = ("tests/integration/test_plugin_hand.py",)
 _DATABASE = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")

@@ -13,7 +13,7 @@ from app.domain.model import Code
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.sessions_database import SessionsDatabaseReader, SessionsSeen
 from app.reconcile.report import Finding
-from tests.databases import FIRST, LOCKED_OUT, NEWEST, AgentDatabase, recorded
+from tests.databases import ENDED_AS, LOCKED_OUT, SCHEMAS, AgentDatabase, recorded
 from tests.world import World, finding_of, run_pass
 
 MINUTE = 60_000
@@ -38,13 +38,13 @@ def look(reader: SessionsDatabaseReader, database: AgentDatabase, now: int) -> S
 # --- rows ---
 
 
-@pytest.mark.parametrize("recording", [NEWEST, FIRST])
+@pytest.mark.parametrize("recording", SCHEMAS)
 def test_a_finished_run_whose_row_still_says_running_is_stuck(world: World, recording: str) -> None:
     recorded(world, recording, ended_ago=3_600)
     finding = found(world)
     assert finding.verdict.code is Code.STUCK
     assert finding.verdict.settlement is not None
-    assert finding.verdict.settlement.status == "failed"
+    assert finding.verdict.settlement.status == ENDED_AS[recording]
     (trail,) = finding.evidence.trails
     assert trail.end is not None
     assert trail.end.run_id == finding.evidence.row.run_id
