@@ -61,14 +61,14 @@ DATABASE_ABLATIONS = (
     Ablation(
         "database: ask who else is at work before waiting for the lock",
         WRITE,
-        "        _nobody_else(what, now)\n        with _opened(",
+        "        _nobody_else(what, before, now)\n        with _opened(",
         "        with _opened(",
         WRITING + "test_nothing_is_written_while_openclaw_maintains_its_databases",
     ),
     Ablation(
         "database: ask it again in the transaction",
         WRITE,
-        "                _nobody_else(what, now)\n                if time",
+        "                _nobody_else(what, before, now)\n                if time",
         "                if time",
         WRITING + "test_a_maintenance_that_begins_while_it_waits_for_the_lock_goes_first",
     ),

@@ -109,7 +109,7 @@ def test_a_disk_that_fails_when_the_log_is_brought_in_does_not_take_back_what_wa
 
 def test_a_maintenance_that_begins_while_it_is_opened_goes_first(row: Stuck, disk: Disk) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    disk.meanwhile = lambda: row.lease(lease, row.now + 60_000)
+    disk.meanwhile = lambda: row.state.run(lease, row.now + 60_000)
     assert row.write() == Written("refused", "maintenance", "OpenClaw's own maintenance works on the databases")
     assert row.is_untouched()
 

@@ -103,11 +103,11 @@ def test_a_library_and_a_disk_that_are_not_fit(row: Stuck, monkeypatch: pytest.M
 
 def test_others_who_are_at_work(row: Stuck) -> None:
     me = os.getpid()
-    row.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
+    row.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
     detail = f"process {me} has said that it has a database of this kind open"
     assert row.write() == Written("refused", "still_open", detail)
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    row.lease(lease, row.now + 1)
+    row.state.run(lease, row.now + 1)
     assert row.write() == Written("refused", "maintenance", "OpenClaw's own maintenance works on the databases")
 
 
