@@ -34,17 +34,6 @@ _PUBLISH = (
     "tests/integration/test_crossing_names.py",
 )
 
-_WRITING = "tests/integration/test_database_write.py"
-_WRITE = (
-    "tests/integration/test_database_write_words.py",
-    "tests/integration/test_database_write_disk.py",
-    "tests/unit/test_database_library.py",
-    _WRITING,
-    "--deselect",
-    f"{_WRITING}::test_nothing_that_a_gateway_writes_meanwhile_is_lost",
-)
-
-
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
     "app/domain/settlement.py": (_DECISION,),
@@ -58,11 +47,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/domain/entry.py": (("tests/unit/test_entry.py",),),
-    "app/openclaw/database_write.py": (_WRITE,),
     "app/openclaw/database_row.py": (("tests/integration/test_database_row.py",),),
-    "app/openclaw/gateway_plugin.py": (_PLUGIN,),
-    "app/reconcile/database_hand.py": (_DATABASE,),
-    "app/reconcile/plugin_hand.py": (_PLUGIN,),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/due.py": (("tests/integration/test_due.py",),),
