@@ -32,8 +32,12 @@ LOCKED_OUT = "agent:main:locked-out"
 ENDED_AT = {NEWEST: 1_795_370_012_096, MIDDLE: 1_795_384_184_387, FIRST: 1_795_370_098_202}
 """The time of the end of `locked-out`, by recording."""
 ENDED_AS = {NEWEST: "failed", MIDDLE: "done", FIRST: "failed"}
-AT_WORK = {NEWEST: "2026.9.6/killed-at-work", FIRST: "2026.8.1/killed-at-work"}
-"""What the state database of the same version said, by recording."""
+AT_WORK = {
+    NEWEST: "2026.9.6/killed-at-work",
+    MIDDLE: "2026.9.6/killed-at-work",
+    FIRST: "2026.8.1/killed-at-work",
+}
+"""What the state database of the same version said, by recording; of 2026.9.5, which has none, that of the next."""
 
 
 class AgentDatabase:
