@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -70,8 +72,16 @@ def serve(settings: Settings) -> None:
         reconciler.audit.dispose()
 
 
+class Server(uvicorn.Server):
+    """Lets those go who follow /events before it waits for the last answers: they would stay for ever."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.config.app.state.events.end()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
 def _run(settings: Settings, app: FastAPI) -> None:
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -83,6 +93,11 @@ def _run(settings: Settings, app: FastAPI) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise SystemExit
 
 
 def _token(settings: Settings) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.domain.model import Policy
 
 PREFIX = "CLAWMEND_"
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -31,6 +33,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8787, ge=0, le=65_535)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     auth: Literal["token", "off"] = "token"
     auto_repair: bool = True
@@ -65,10 +68,18 @@ class Settings(BaseSettings):
             return (value,)
         return tuple(part.strip() for part in value.replace(",", os.pathsep).split(os.pathsep) if part.strip())
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(w.strip().lower() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("an origin is written https://host or http://host:port, with no path")
+        return value
 
     @field_validator("api_token")
     @classmethod

@@ -19,6 +19,7 @@ from typing import Any
 
 from app.demo import shifted
 from app.domain.describe import rfc3339
+from app.openclaw.database_leases import STATE_DATABASE
 from app.openclaw.paths import DATABASE_NAME
 from tests.world import World
 
@@ -31,6 +32,8 @@ LOCKED_OUT = "agent:main:locked-out"
 ENDED_AT = {NEWEST: 1_795_370_012_096, MIDDLE: 1_795_384_184_387, FIRST: 1_795_370_098_202}
 """The time of the end of `locked-out`, by recording."""
 ENDED_AS = {NEWEST: "failed", MIDDLE: "done", FIRST: "failed"}
+AT_WORK = {NEWEST: "2026.9.6/killed-at-work", FIRST: "2026.8.1/killed-at-work"}
+"""What the state database of the same version said, by recording."""
 
 
 class AgentDatabase:
@@ -112,6 +115,68 @@ class AgentDatabase:
             at,
             entry["sessionId"],
         )
+
+
+class StateDatabase:
+    """The database of a state dir, as its gateway left it: leases, the list of databases, who works on what."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = state / "state" / STATE_DATABASE
+
+    def make(self, script: str) -> None:
+        self.path.parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(f"PRAGMA journal_mode=WAL; {script}")
+
+    def run(self, statement: str, *values: Any) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(statement, values)
+
+    def claim_turn(self, key: str, session_id: str, run_id: str) -> None:
+        """As every turn does that begins: the recorded one of a turn that hung."""
+        self.run(
+            "UPDATE worker_session_placements SET session_key = ?, session_id = ?, turn_claim_run_id = ?"
+            " WHERE session_key = 'agent:main:hang'",
+            key,
+            session_id,
+            run_id,
+        )
+
+    def claim_task(self, key: str | None, run_id: str | None) -> None:
+        """As an `agent` call does: the recorded one of a turn that hung."""
+        change = "UPDATE task_runs SET child_session_key = ?, run_id = ? WHERE child_session_key = 'agent:main:sub'"
+        self.run(change, key, run_id)
+
+    def claim_subagent(self, key: str, run_id: str, **execution: Any) -> None:
+        """As a session does that starts another one."""
+        payload = {"childSessionKey": key, "runId": run_id, "execution": {"status": "running", **execution}}
+        self.run(
+            "INSERT INTO subagent_runs (run_id, child_session_key, requester_session_key, created_at, payload_json)"
+            " VALUES (?, ?, 'agent:main:main', 0, ?)",
+            run_id,
+            key,
+            json.dumps(payload),
+        )
+
+    def place(self, key: str, session_id: str, state: str = "active") -> None:
+        """As a session that a worker elsewhere has taken over."""
+        self.run(
+            "INSERT INTO worker_session_placements (session_id, agent_id, session_key, state, environment_id,"
+            " active_owner_epoch, workspace_base_manifest_ref, remote_workspace_dir, worker_bundle_hash,"
+            " recovery_error, created_at_ms, updated_at_ms, state_changed_at_ms)"
+            " VALUES (?, 'main', ?, ?, 'there', 1, 'ref', 'folder', 'hash', ?, 0, 0, 0)",
+            session_id,
+            key,
+            state,
+            "it failed" if state == "failed" else None,
+        )
+
+
+def state_database(world: World, recording: str = NEWEST) -> StateDatabase:
+    """What the state database of the recording's version said when its gateway was killed at work."""
+    made = StateDatabase(world.state)
+    made.make((RECORDED / AT_WORK[recording] / "state" / "openclaw.sql").read_text())
+    return made
 
 
 def recorded(world: World, recording: str = NEWEST, *, ended_ago: float = 3_600.0) -> AgentDatabase:

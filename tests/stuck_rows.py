@@ -10,20 +10,8 @@ from typing import Any
 from app.domain.entry import entry_of, settled_entry
 from app.domain.model import Settlement
 from app.openclaw.database_write import Replacement, Written, replace_entry
-from tests.databases import LOCKED_OUT, NEWEST, AgentDatabase, recorded
+from tests.databases import LOCKED_OUT, NEWEST, AgentDatabase, StateDatabase, recorded, state_database
 from tests.world import World
-
-LEASES = """
-CREATE TABLE state_leases (
-  scope TEXT NOT NULL, lease_key TEXT NOT NULL, owner TEXT NOT NULL, expires_at INTEGER, heartbeat_at INTEGER,
-  payload_json TEXT, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, PRIMARY KEY (scope, lease_key)
-) STRICT;
-CREATE TABLE agent_database_leases (
-  lease_id TEXT PRIMARY KEY, agent_id TEXT NOT NULL, path TEXT NOT NULL, owner_pid INTEGER NOT NULL,
-  owner_start_time INTEGER, opened_at INTEGER NOT NULL
-) STRICT;
-"""
-"""As 2026.9.6 makes them in its state database."""
 
 
 @dataclass
@@ -32,6 +20,7 @@ class Stuck:
 
     world: World
     database: AgentDatabase
+    state: StateDatabase
     what: Replacement
 
     @property
@@ -43,10 +32,6 @@ class Stuck:
 
     def undo(self) -> Written:
         return self.write(before=self.what.after, after=self.what.before)
-
-    def lease(self, statement: str, *values: Any) -> None:
-        with closing(sqlite3.connect(self.world.state / "state" / "openclaw.sqlite")) as connection, connection:
-            connection.execute(statement, values)
 
     def node(self) -> tuple[Any, ...]:
         """Everything that the row says, in the node and in its window."""
@@ -85,10 +70,7 @@ _ANY_TIME = 60.0
 
 def stuck(world: World, recording: str = NEWEST) -> Stuck:
     database = recorded(world, recording)
-    folder = world.state / "state"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / "openclaw.sqlite")) as connection:
-        connection.executescript("PRAGMA journal_mode=WAL;" + LEASES)
+    beside = state_database(world, recording)
     with closing(sqlite3.connect(database.path)) as connection:
         query = "SELECT CAST(entry_json AS BLOB) FROM session_nodes WHERE session_key = ?"
         (text,) = connection.execute(query, (LOCKED_OUT,)).fetchone()
@@ -97,4 +79,4 @@ def stuck(world: World, recording: str = NEWEST) -> Stuck:
     done = Settlement("done", entry.started_at + 5_000, 5_000, False)
     after = settled_entry(text, done, entry.run_id)
     state, path = str(world.state), str(database.path)
-    return Stuck(world, database, Replacement(state, state, path, LOCKED_OUT, text, after, False, _ANY_TIME))
+    return Stuck(world, database, beside, Replacement(state, state, path, LOCKED_OUT, text, after, False, _ANY_TIME))

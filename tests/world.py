@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from app.audit.log import AuditLog
-from app.audit.models import Attempt
+from app.audit.models import Attempt, Trigger
 from app.clock import Clock
 from app.demo import copy_shifted
 from app.domain.model import Gateway
+from app.reconcile.asking import Ask
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding, Report
@@ -202,6 +203,14 @@ def run_for(reconciler: Reconciler, clock: HeldClock, seconds: float, step: floa
 def finding_of(report: Report, key: str = STUCK_KEY) -> Finding:
     (found,) = report.find(key)
     return found
+
+
+PERSON = Ask(Trigger.API, "a person", "a test")
+
+
+def by_a_person(reconciler: Reconciler, key: str = STUCK_KEY, ask: Ask = PERSON) -> Attempt:
+    """What becomes of a session that a person has settled, as a pass finds it now."""
+    return reconciler.repairer.settle(finding_of(run_pass(reconciler), key), ask)
 
 
 def attempts(reconciler: Reconciler) -> list[Attempt]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from app import __version__
-from app.api import health, problems, repairs, sessions
+from app.api import events, health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
+from app.api.lists import Lists
 from app.api.problems import PROBLEMS, Problem
-from app.api.views import Views
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
@@ -24,10 +26,14 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         service = Service(reconciler)
         app.state.service = service
+        app.state.metrics = metrics.registry_of(service)
+        app.state.events = events.Events(service)
         await service.start()
+        telling = asyncio.create_task(app.state.events.run())
         try:
             yield
         finally:
+            telling.cancel()
             await service.stop()
 
     app = FastAPI(
@@ -39,10 +45,21 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         redoc_url=None,
     )
     app.state.reconciler = reconciler
-    app.state.views = Views()
+    app.state.lists = Lists()
     app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=reconciler.settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["authorization", "content-type", "if-none-match"],
+            expose_headers=["etag", "x-stuck-count"],
+            max_age=600,
+        )
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
+    app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
     app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])

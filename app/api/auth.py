@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import MEDIA_TYPE, problem_body
 
-OPEN_PATHS = ("/health", "/livez", "/readyz")
+OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
 OPEN_PREFIX = "/problems/"
 BODY_LIMIT = 64 << 10
 

@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
 from app.domain.describe import rfc3339
 from app.domain.model import Code
 from app.reconcile.gateways import GatewayLinks
@@ -21,7 +22,10 @@ _NO_STORE = {"cache-control": "no-store"}
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job)."""
+    """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job).
+
+    In the shape of the IETF draft for `Accept: application/health+json`.
+    """
     service: Service = request.app.state.service
     reconciler = service.reconciler
     if service.seconds_since_pass > reconciler.settings.scan_interval_seconds:
@@ -29,15 +33,23 @@ async def health(request: Request) -> Response:
     checks = health_checks(service)
     words = {check["status"] for check in checks.values()}
     status = "fail" if "fail" in words else "warn" if "warn" in words else "pass"
-    body = {
-        "status": status,
-        "stuck": checks["sessions"]["stuck"],
-        "repaired_total": reconciler.repaired_total,
-        "last_pass_at": rfc3339(reconciler.report.finished_at),
-        "checks": checks,
-    }
+    as_json = wants_health_json(request.headers.get("accept", ""))
+    body = (
+        health_json(status, checks, reconciler.clock.now())
+        if as_json
+        else {
+            "status": status,
+            "stuck": checks["sessions"]["stuck"],
+            "repaired_total": reconciler.repaired_total,
+            "last_pass_at": rfc3339(reconciler.report.finished_at),
+            "checks": checks,
+        }
+    )
     return Response(
-        orjson.dumps(body), 503 if status == "fail" else 200, media_type="application/json", headers=_NO_STORE
+        orjson.dumps(body),
+        503 if status == "fail" else 200,
+        media_type=MEDIA_TYPE if as_json else "application/json",
+        headers={**_NO_STORE, "vary": "accept"},
     )
 
 

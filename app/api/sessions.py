@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from app.api.lists import BadCursor, Lists
+from app.api.lists import Query as Wanted
 from app.api.problems import Problem
-from app.api.views import STUCK_EXTRAS, Views, describe_attempt, describe_finding
+from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
 from app.audit.models import Trigger
+from app.domain.model import Code
 from app.reconcile.asking import Ask, NotStuck
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding
@@ -32,25 +35,66 @@ class RepairRequest(BaseModel):
     target_status: Literal["done", "failed", "timeout", "killed"] | None = None
 
 
+class Filters(BaseModel):
+    """Which sessions, and how many of them at once. `min_age`: seconds; `cursor`: the `next` of the page before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: str | None = Field(default=None, max_length=200)
+    min_age: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
+    limit: int | None = Field(default=None, ge=1, le=10_000)
+    cursor: str | None = Field(default=None, max_length=8_192)
+
+
+class StuckFilters(Filters):
+    include: str = Field(default="", max_length=200)
+
+
+class AllFilters(Filters):
+    verdict: str = Field(default="", max_length=200)
+
+
+@router.head("/stuck", include_in_schema=False)
 @router.get("/stuck")
-async def stuck(request: Request, include: Annotated[str, Query(max_length=200)] = "") -> Response:
+async def stuck(request: Request, wanted: Annotated[StuckFilters, Query()]) -> Response:
     """The stuck sessions, the oldest first; `include` adds `ending,orphaned,silent,never_started,unprovable`."""
-    words = {w.strip() for w in include.split(",") if w.strip()}
-    unknown = words - {str(c) for c in STUCK_EXTRAS}
-    if unknown:
-        raise Problem("invalid", f"include takes {', '.join(STUCK_EXTRAS)}; not {', '.join(sorted(unknown))[:100]}")
-    reconciler: Reconciler = request.app.state.reconciler
-    extras = tuple(c for c in STUCK_EXTRAS if c in words)
-    views: Views = request.app.state.views
-    return _json(await run_in_threadpool(views.stuck, reconciler.report, reconciler.settings.policy, extras))
+    codes = (Code.STUCK, *_codes("include", wanted.include, STUCK_EXTRAS))
+    stuck_now = len(request.app.state.reconciler.report.with_code(Code.STUCK))
+    return await _listing(request, wanted, codes, {"x-stuck-count": str(stuck_now)}, evidence=True)
 
 
+@router.head("", include_in_schema=False)
 @router.get("")
-async def sessions(request: Request) -> Response:
-    """Every row with its verdict, and every store that cannot be judged."""
+async def sessions(request: Request, wanted: Annotated[AllFilters, Query()]) -> Response:
+    """Every row with its verdict, and every store that cannot be judged; `verdict` names those that are wanted."""
+    codes = _codes("verdict", wanted.verdict, tuple(Code)) or tuple(Code)
+    return await _listing(request, wanted, codes, {}, evidence=False)
+
+
+def _codes(name: str, given: str, known: tuple[Code, ...]) -> tuple[Code, ...]:
+    words = {word.strip() for word in given.split(",") if word.strip()}
+    unknown = words - {str(code) for code in known}
+    if unknown:
+        raise Problem("invalid", f"{name} takes {', '.join(known)}; not {', '.join(sorted(unknown))[:100]}")
+    return tuple(code for code in known if code in words)
+
+
+async def _listing(
+    request: Request, wanted: Filters, codes: tuple[Code, ...], headers: dict[str, str], *, evidence: bool
+) -> Response:
+    """A page, or 304 to who has it already (RFC 9110, section 13.1.2)."""
+    query = Wanted(codes, evidence, wanted.agent, wanted.min_age, wanted.limit, wanted.cursor)
     reconciler: Reconciler = request.app.state.reconciler
-    views: Views = request.app.state.views
-    return _json(await run_in_threadpool(views.all, reconciler.report, reconciler.settings.policy))
+    lists: Lists = request.app.state.lists
+    try:
+        made = await run_in_threadpool(lists.get, reconciler.report, reconciler.settings.policy, query)
+    except BadCursor:
+        raise Problem("invalid", "cursor takes the `next` of the page before") from None
+    headers = {**headers, "etag": made.tag, "cache-control": "no-cache"}
+    had = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if had & {"*", made.tag.removeprefix("W/")}:
+        return Response(status_code=304, headers=headers)
+    return Response(made.body, media_type="application/json", headers=headers)
 
 
 @router.get("/{name:path}")

@@ -1,12 +1,8 @@
-"""Findings and attempts as JSON, made once for each report however many ask."""
+"""Findings, problems and attempts as values for JSON."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
-
-import orjson
 
 from app.audit.models import Attempt
 from app.domain.describe import describe_evidence, rfc3339
@@ -102,37 +98,3 @@ def describe_problems(report: Report) -> list[dict[str, Any]]:
             where = {"state_dir": store.target.state_dir, "store": store.target.path}
             found.append({**where, "code": store.problem.code, "detail": store.problem.detail})
     return found
-
-
-class Views:
-    """The lists of one report, serialised once. Any number of threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._number = -1
-        self._made: dict[str, bytes] = {}
-
-    def stuck(self, report: Report, policy: Policy, extras: tuple[Code, ...]) -> bytes:
-        found = report.with_code(Code.STUCK, *extras)
-        return self._once(report, f"stuck {sorted(extras)}", lambda: _listing(report, found, policy, evidence=True))
-
-    def all(self, report: Report, policy: Policy) -> bytes:
-        def make() -> dict[str, Any]:
-            listing = _listing(report, list(report.findings()), policy, evidence=False)
-            return {**listing, "problems": describe_problems(report)}
-
-        return self._once(report, "all", make)
-
-    def _once(self, report: Report, name: str, make: Callable[[], dict[str, Any]]) -> bytes:
-        with self._lock:
-            if self._number != report.number:
-                self._number, self._made = report.number, {}
-            if name not in self._made:
-                self._made[name] = orjson.dumps(make())
-            return self._made[name]
-
-
-def _listing(report: Report, found: list[Finding], policy: Policy, *, evidence: bool) -> dict[str, Any]:
-    now = report.finished_at or 0
-    items = [describe_finding(f, policy, now, evidence=evidence) for f in found]
-    return {"count": len(items), "items": items, "scan": describe_scan(report)}

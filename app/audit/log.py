@@ -6,11 +6,12 @@ import os
 import secrets
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, insert, select, update
@@ -22,6 +23,14 @@ from app.audit.models import ATTEMPTS, Attempt, Outcome
 
 class AuditUnavailable(Exception):
     """The audit database does not answer: nothing is repaired until it does."""
+
+
+class Counted(NamedTuple):
+    """What attempts are counted by; `outcome` is `open` where there is none yet."""
+
+    kind: str
+    outcome: str
+    trigger: str
 
 
 class AuditLog:
@@ -108,10 +117,12 @@ class AuditLog:
             return None
         return latest.id
 
-    def repaired_total(self) -> int:
+    def counts(self) -> Counter[Counted]:
+        """How many attempts there are, by what they were, how they ended and who asked. Raises AuditUnavailable."""
+        by = (ATTEMPTS.c.kind, ATTEMPTS.c.outcome, ATTEMPTS.c.trigger)
         with self._read() as connection:
-            query = select(func.count()).where(ATTEMPTS.c.kind == "settle", ATTEMPTS.c.outcome == Outcome.APPLIED)
-            return int(connection.execute(query).scalar_one())
+            found = connection.execute(select(*by, func.count()).group_by(*by))
+            return Counter({Counted(kind, outcome or "open", trigger): n for kind, outcome, trigger, n in found})
 
     def _select(self, query: Select[Any]) -> list[Attempt]:
         with self._read() as connection:

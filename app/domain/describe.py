@@ -59,6 +59,8 @@ def describe_evidence(evidence: Evidence, policy: Policy) -> dict[str, Any]:
             "reason": evidence.liveness.why,
             "by_plugin": evidence.liveness.by_plugin,
         },
+        "claims": [claim.table for claim in evidence.claims],
+        "claims_problem": evidence.claims_problem,
         "watched_seconds": round(evidence.watched, 3),
         "calm_seconds": None if evidence.calm is None else round(min(evidence.calm, evidence.watched), 3),
         "windows": {

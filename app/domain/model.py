@@ -193,6 +193,15 @@ class Liveness:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A row of the gateway's own books by which somebody still works on a session (spec 2026.9.6, section 3.7)."""
+
+    table: str
+    outlives: bool
+    """It stands also where no gateway runs: a worker elsewhere goes on without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that a verdict rests on."""
 
@@ -208,6 +217,9 @@ class Evidence:
     """Keys of rows that run, or wait to run, for this one."""
     gateway: Gateway = field(default_factory=lambda: Gateway("unknown"))
     liveness: Liveness = field(default_factory=Liveness)
+    claims: tuple[Claim, ...] = ()
+    claims_problem: str | None = None
+    """Why it cannot be told who else works on it."""
     watched: float = 0.0
     """Seconds of our monotonic clock across which all of this looked the same."""
     witnessed: bool = False
@@ -221,6 +233,11 @@ class Evidence:
         last_words = {t.last.ts: t.end for t in self.trails if t.last}
         end = last_words[max(last_words)] if last_words else None
         return end.run_id if end is not None else None
+
+    @property
+    def standing_claims(self) -> tuple[Claim, ...]:
+        """Those that somebody can still be behind: the gateway's own go with it."""
+        return tuple(c for c in self.claims if c.outlives or self.gateway.state != "absent")
 
     @property
     def fingerprint(self) -> tuple[object, ...]:

@@ -30,6 +30,11 @@ def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
         return Verdict(Code.WORKING, f"{who} holds the lock of its transcript")
     if evidence.liveness.active:
         return Verdict(Code.WORKING, "the gateway says that a run of it is active")
+    if evidence.standing_claims:
+        (claim, *_) = evidence.standing_claims
+        return Verdict(Code.WORKING, f"somebody still works on it, by {claim.table} in the gateway's state database")
+    if evidence.claims_problem:
+        return Verdict(Code.UNPROVABLE, f"who else works on it cannot be told: {evidence.claims_problem}")
     if evidence.trail_problem:
         return Verdict(Code.UNPROVABLE, evidence.trail_problem)
     return _judge_trails(evidence, policy, now)

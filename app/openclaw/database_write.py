@@ -22,6 +22,7 @@ import apsw
 
 from app.domain.entry import Entry, entry_of
 from app.domain.splice import CannotSplice
+from app.openclaw.claims import read_claims
 from app.openclaw.database import LONGEST_VALUE, identify
 from app.openclaw.database_leases import read_leases, still_open, under_maintenance
 from app.openclaw.folder import FileProblem, Folder, problem_of
@@ -67,7 +68,6 @@ class Written:
 
 class _Stop(Exception):
     def __init__(self, kind: Kind, code: str, detail: str) -> None:
-        super().__init__(detail)
         self.end = Written(kind, code, detail)
 
 
@@ -112,7 +112,7 @@ def _replace(what: Replacement, now: int) -> Written:
     real = os.path.join(root, os.path.relpath(what.path, what.root))
     with Folder(os.path.dirname(real), root) as folder:
         found = _identity(folder, os.path.basename(real))
-        _nobody_else(what, now)
+        _nobody_else(what, before, now)
         with _opened(real, keeps_log=_has_log(folder, os.path.basename(real))) as connection:
             began = _begin(connection, what.hold_seconds)
             try:
@@ -120,7 +120,7 @@ def _replace(what: Replacement, now: int) -> Written:
                     raise _Stop("changed", "changed", "another file has taken the place of the database")
                 _check(connection, what, before)
                 _write(connection, what.key, after)
-                _nobody_else(what, now)
+                _nobody_else(what, before, now)
                 if time.monotonic() - began > what.hold_seconds:
                     raise _Stop("refused", "too_slow", "it took longer than the gateway is to be kept waiting")
             except BaseException:
@@ -130,13 +130,16 @@ def _replace(what: Replacement, now: int) -> Written:
             return Written("written", held_ms=(time.monotonic() - began) * 1000)
 
 
-def _nobody_else(what: Replacement, now: int) -> None:
+def _nobody_else(what: Replacement, before: Entry, now: int) -> None:
     """Raises _Stop and FileProblem."""
     leases = read_leases(what.state_dir)
     if under_maintenance(leases, now):
         raise _Stop("refused", "maintenance", "OpenClaw's own maintenance works on the databases")
     if not what.live and (opener := still_open(leases)) is not None:
         raise _Stop("refused", "still_open", f"process {opener.pid} has said that it has a database of this kind open")
+    for claim in read_claims(what.state_dir).on(what.key, before.session_id, before.run_id):
+        if what.live or claim.outlives:
+            raise _Stop("refused", "claimed", f"somebody works on the session, by {claim.table}")
 
 
 def _identity(folder: Folder, name: str) -> tuple[int, int]:

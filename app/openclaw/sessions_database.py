@@ -1,4 +1,5 @@
-"""The only grammar of an agent's database (spec 2026.9.6, section 2): from its tables to rows and their trails.
+"""The only grammar of the rows in an agent's database (spec 2026.9.6, section 2); of their runs it is
+app.openclaw.database_trails.
 
 A look costs what has changed: keys, times and statuses stand in indexes; the entry of a row that does not run is read
 when one of them is new, that of a row that runs each time.
@@ -10,13 +11,13 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.model import RUNNING, FileIdentity, Row, Trail
+from app.domain.model import RUNNING, Row
 from app.openclaw.database import DatabaseIdentity, identify, opened_read_only
+from app.openclaw.database_trails import RunEvents
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.parse import parse_object, whole
 from app.openclaw.sessions_json import row_of
 from app.openclaw.trails import Trails
-from app.openclaw.trajectory import KEPT_EVENTS, Tail, is_registered, trail_of
 
 KNOWN_SCHEMAS = frozenset({19, 21, 23})
 """Of the agent's database, 2026.8.1 to 2026.9.6: those that a writer may be taught."""
@@ -147,6 +148,8 @@ class _Look:
         rows: dict[bytes, Row] = {}
         trails: dict[str, Trails] = {}
         pending = self._pending()
+        windows = shape.windows if shape.windows in self._tables else None
+        told = RunEvents(self._connection, self._path, self._identity.main, windows)
         for key, mark in marks.items():
             old = known.rows.get(key) if known is not None and known.marks.get(key) == mark else None
             if old is not None and old.status != RUNNING:
@@ -157,10 +160,15 @@ class _Look:
                 continue
             rows[key] = row
             if row.status == RUNNING and row.problem is None:
-                trails[row.key] = self._trails(shape, row)
+                trails[row.key] = told.of(row)
         schema = self._all("PRAGMA user_version")[0][0]
         seen = SessionsSeen(
-            self._identity, tuple(rows.values()), trails, whole(schema) or 0, self._entries, self._bytes
+            self._identity,
+            tuple(rows.values()),
+            trails,
+            whole(schema) or 0,
+            self._entries,
+            self._bytes + told.bytes_read,
         )
         return _Memory(self._identity, seen, settled=False, marks=marks, rows=rows)
 
@@ -214,53 +222,6 @@ class _Look:
             return replace(row, status=RUNNING, problem=problem)
         self._entries[shown] = text
         return replace(row, yielded=row.ended_at is not None)
-
-    def _trails(self, shape: _Shape, row: Row) -> Trails:
-        session_id = row.session_id or ""
-        where, values = "session_id = ?", [session_id]
-        if row.run_id is not None:
-            where, values = "session_id = ? AND run_id = ?", [session_id, row.run_id]
-        try:
-            events = self._all(
-                f"SELECT seq, created_at, event_json FROM trajectory_runtime_events WHERE {where}"  # noqa: S608
-                f" ORDER BY seq DESC LIMIT {KEPT_EVENTS}",
-                *values,
-            )
-            first = self._all(
-                f"SELECT event_json FROM trajectory_runtime_events WHERE {where} ORDER BY seq LIMIT 1",  # noqa: S608
-                *values,
-            )
-        except sqlite3.DataError:
-            return Trails((), "an event of its trajectory is larger than any that OpenClaw writes")
-        transcript = self._transcript(shape, session_id)
-        if not events:
-            return Trails(transcript=transcript)
-        lines = tuple(text for _, _, text in reversed(events) if isinstance(text, bytes))
-        self._bytes += sum(map(len, lines))
-        identity = self._stands(events[0][0], events[0][1])
-        trail = trail_of(self._path, session_id, identity, Tail(lines, torn=False, bytes_read=0))
-        return Trails((self._of_its_run(trail, row, first),), transcript=transcript)
-
-    def _of_its_run(self, trail: Trail, row: Row, first: list[tuple[Any, ...]]) -> Trail:
-        if row.run_id is not None and any(e.run_id != row.run_id for e in trail.events):
-            return replace(trail, end=None, problem="an event of its trajectory names another run than its column")
-        text = first[0][0] if first else None
-        started = parse_object(text) if isinstance(text, bytes) else None
-        begins = started is not None and started.get("type") == "session.started"
-        return replace(trail, registered=begins and is_registered(started))
-
-    def _transcript(self, shape: _Shape, session_id: str) -> FileIdentity | None:
-        """How far the transcript has come, and when it was last written."""
-        if shape.windows not in self._tables:
-            return None
-        query = f"SELECT transcript_updated_at FROM {shape.windows} WHERE session_id = ?"  # noqa: S608
-        found = self._all(query, session_id)
-        return self._stands(0, found[0][0]) if found and found[0][0] is not None else None
-
-    def _stands(self, number: object, at: object) -> FileIdentity:
-        """A place in a table of this database, told apart as files are: by its length and its last write."""
-        main = self._identity.main
-        return FileIdentity(main.dev, main.ino, whole(number) or 0, (whole(at) or 0) * 1_000_000)
 
 
 class _Unfit(Exception):

@@ -46,6 +46,8 @@ class FileHand:
         self._settings = settings
         self._clock = clock
         self._audit = audit
+        self.modes: dict[str, str] = {}
+        """How every store that we wrote was written: `exchange`, or `rename` for the weaker way."""
         self.left: dict[str, FileIdentity] = {}
         """Every store that we wrote, as we left it: our own write is no reason to wait."""
 
@@ -101,7 +103,7 @@ class FileHand:
                 except StoreChanged:
                     continue
                 if isinstance(published, Published):
-                    mode = published.mode
+                    mode = self.modes[target.path] = published.mode
                     if published.identity is not None:
                         self.left[target.path] = published.identity
                     break

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from app.audit.log import AuditLog, AuditUnavailable
+from app.audit.log import AuditLog, AuditUnavailable, Counted
 from app.audit.models import Attempt, Outcome, Trigger
 from app.clock import Clock
 from app.domain.model import Code, Gateway
@@ -62,7 +63,8 @@ class Reconciler:
             settings, clock, audit, lambda: self.scanner, teller=self._teller, plugin_hand=plugin_hand
         )
         self.report = Report()
-        self.repaired_total = 0
+        self.attempts: Counter[Counted] = Counter()
+        """What the audit has, as of the last pass."""
         self.failing = 0
         """How many sessions are put off because their repairs fail."""
         self.wake_at: int | None = None
@@ -98,6 +100,7 @@ class Reconciler:
                 changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
             self._tell()
             if any(changed):
+                self._count()
                 report = self._look(generation)
         if report is not None:
             self.report = report
@@ -116,6 +119,17 @@ class Reconciler:
         self.reading = None
         logger.error("reading a store does not come back; it is left out: %s", reading[0])
         return reading[0]
+
+    @property
+    def repaired_total(self) -> int:
+        """How many rows were settled, and stand so as far as we know."""
+        return sum(n for by, n in self.attempts.items() if (by.kind, by.outcome) == ("settle", Outcome.APPLIED))
+
+    def _count(self) -> None:
+        try:
+            self.attempts = self.audit.counts()
+        except AuditUnavailable as error:
+            self.audit_problem = str(error)
 
     def _tell(self) -> None:
         """Tell the gateways of what stands now: behind all repairs, since each telling makes the gateway write."""
@@ -153,7 +167,7 @@ class Reconciler:
             if resolved:
                 logger.warning("%d repair attempts were found open and resolved from the disk", resolved)
             overwritten = self._looker.take_due()
-            self.repaired_total = self.audit.repaired_total()
+            self.attempts = self.audit.counts()
         except AuditUnavailable as error:
             if self.audit_problem is None:
                 logger.warning("no session is settled until the audit database answers: %s", error)
@@ -252,7 +266,6 @@ class Reconciler:
             logger.warning("no session is settled until the audit database answers: %s", error)
             return False
         if attempt.outcome == Outcome.APPLIED:
-            self.repaired_total += 1
             logger.info("settled session %s: %s (attempt %s)", finding.session_id, attempt.after["status"], attempt.id)
         elif attempt.outcome != Outcome.SUPERSEDED:
             self._fail(finding, f"attempt {attempt.id} {attempt.outcome}: {attempt.outcome_reason}")

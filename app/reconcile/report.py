@@ -85,7 +85,7 @@ class Report:
     def with_code(self, *codes: Code) -> list[Finding]:
         """Findings of these verdicts, the oldest first."""
         found = [f for f in self.findings() if f.verdict.code in codes]
-        return sorted(found, key=_age_order)
+        return sorted(found, key=age_order)
 
     def find(self, name: str) -> list[Finding]:
         """The sessions that answer to `name`: a sessionId or a key."""
@@ -95,7 +95,8 @@ class Report:
         return [p for _, p in self.state_problems] + [s.problem for s in self.stores if s.problem]
 
 
-def _age_order(finding: Finding) -> tuple[int, str, str]:
+def age_order(finding: Finding) -> tuple[int, str, str]:
+    """Since when it has been over, or has run; then its name."""
     settlement = finding.verdict.settlement
     since = settlement.ended_at if settlement else finding.evidence.row.started_at
     return since or 0, finding.target.path, finding.key

@@ -246,6 +246,11 @@ class Scanner:
         if finding.verdict.code not in FORCEABLE:
             return finding
         asked = ask_now or finding.verdict.code in (Code.STUCK, Code.ENDING)
+        if asked:
+            evidence = self._stores.claimed(target, evidence)
+            finding = Finding(target, evidence, judge(evidence, self._policy, now))
+            if finding.verdict.code not in FORCEABLE:
+                return finding
         if self._links is not None and asked:
             ask = self._links.ask if ask_now else self._links.remembered
             evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))

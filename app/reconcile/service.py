@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +46,9 @@ class Service:
         """The pass that a gateway's word has asked for, and when it is to begin."""
         self._nudge_at = 0.0
         self._last_cost = 0.0
+        self.passes: Counter[str] = Counter()
+        """`finished`, `failed` and `abandoned` ones since the start."""
+        self.seconds_in_passes = 0.0
         self._passes = 0
         self._pass: asyncio.Task[None] | None = None
 
@@ -99,6 +103,12 @@ class Service:
             async with asyncio.timeout(patience), self._finished:
                 await self._finished.wait_for(lambda: self._passes >= goal)
 
+    async def passes_after(self, seen: int) -> int:
+        """Wait until more than `seen` passes have finished; how many have."""
+        async with self._finished:
+            await self._finished.wait_for(lambda: self._passes > seen)
+            return self._passes
+
     @property
     def seconds_since_pass(self) -> float:
         return time.monotonic() - (self.last_pass_at if self.last_pass_at is not None else self.started_at)
@@ -111,6 +121,7 @@ class Service:
             self._pass = asyncio.create_task(self._one_pass())
             await asyncio.shield(self._pass)
             self._last_cost = time.monotonic() - began
+            self.seconds_in_passes += self._last_cost
             self._wake_when_due()
             self._watch_folders()
 
@@ -124,12 +135,15 @@ class Service:
             limit = self.reconciler.settings.store_timeout_seconds
             if reading is not None and self.reconciler.clock.monotonic() - reading[1] > limit:
                 self.reconciler.abandon()
+                self.passes["abandoned"] += 1
                 self._wanted.set()
                 return
         error = outcome.exception()
         if error is not None:
             logger.error("a pass failed: %r", error, exc_info=error)
+            self.passes["failed"] += 1
         else:
+            self.passes["finished"] += 1
             self.last_pass_at = time.monotonic()
         async with self._finished:
             self._passes += 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from app.clock import Clock
 from app.domain.model import RUNNING, Evidence, FileIdentity, Policy, Row
 from app.domain.verdict import judge
+from app.openclaw.claims import ClaimsReader
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
@@ -52,6 +53,7 @@ class Stores:
         self._eras = EraReader()
         self._databases = SessionsDatabaseReader()
         self._state_databases = StateDatabaseReader()
+        self._claims = ClaimsReader()
         self._known: dict[str, Known] = {}
         self.bytes_read = 0
 
@@ -123,6 +125,17 @@ class Stores:
         looked_for = found.place if found.problem is None else None
         lock = read_transcript_lock(looked_for, self._clock.now()) if looked_for else None
         return replace(_evidence(row, found), lock=lock)
+
+    def claimed(self, target: StoreTarget, evidence: Evidence) -> Evidence:
+        """`evidence` with what the state database says of who works on its row; it tells of rows in databases only."""
+        if target.kind == "file":
+            return evidence
+        row = evidence.row
+        try:
+            claims = self._claims.read(target.state_dir, self._clock.now())
+        except FileProblem as error:
+            return replace(evidence, claims_problem=error.detail)
+        return replace(evidence, claims=claims.on(row.key, row.session_id, row.run_id))
 
 
 def _evidence(row: Row, found: Trails) -> Evidence:

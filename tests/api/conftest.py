@@ -19,6 +19,7 @@ import uvicorn
 from app.api.app import create_app
 from app.clock import SystemClock
 from app.domain.model import Gateway
+from app.main import Server
 from app.openclaw.paths import StateDir
 from app.reconcile.reconciler import Reconciler
 from tests.world import UNKNOWN, HeldClock, World, running_since
@@ -46,7 +47,7 @@ class SharedClock(HeldClock):
         time.sleep(0.005)
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     loop: asyncio.AbstractEventLoop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -16,7 +16,7 @@ from app.api.auth import load_or_make_token
 from tests.api.conftest import TOKEN, Serve, Served
 from tests.world import STUCK_SESSION_ID, World
 
-OPEN = {"/health", "/livez", "/readyz", "/problems/{code}"}
+OPEN = {"/health", "/livez", "/metrics", "/readyz", "/problems/{code}"}
 LIMIT = 64 << 10
 
 

@@ -62,6 +62,44 @@ def test_head_answers_as_get_does_without_a_body(world: World, serve: Serve, pat
     assert head.headers["content-length"] == str(len(get.content))
 
 
+def test_who_asks_for_health_json_gets_the_shape_of_the_draft(world: World, serve: Serve) -> None:
+    """draft-inadarei-api-health-check-06: the media type, `checks` by `component:measurement`, each an array."""
+    world.stuck()
+    server = serve()
+    answer = server.bare.get("/health", headers={"accept": "application/health+json, application/json;q=0.5"})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/health+json"
+    assert answer.headers["vary"] == "accept"
+    body = answer.json()
+    assert (body["status"], body["serviceId"]) == ("warn", "clawmend")
+    assert set(body["checks"]) == {
+        "passes:seconds_since_last",
+        "audit:status",
+        "stores:readable",
+        "sessions:stuck",
+        "sessions:unprovable",
+        "gateway:ready",
+        "repairs:failing",
+    }
+    moment = datetime.fromtimestamp(world.clock.wall / 1000, UTC)
+    now = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert body["checks"]["sessions:stuck"] == [
+        {"componentType": "component", "status": "warn", "time": now, "observedValue": 1, "observedUnit": "sessions"}
+    ]
+    assert body["checks"]["audit:status"] == [{"componentType": "datastore", "status": "pass", "time": now}]
+    for (check,) in body["checks"].values():
+        assert check["componentType"] in ("component", "datastore", "system")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/health+json;q=0", ""])
+def test_who_does_not_ask_for_health_json_gets_plain_json(world: World, serve: Serve, accept: str) -> None:
+    world.recording("success-done")
+    answer = serve().bare.get("/health", headers={"accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"status", "stuck", "repaired_total", "last_pass_at", "checks"}
+
+
 def test_a_stuck_session_is_a_warning_and_still_200(world: World, serve: Serve) -> None:
     world.stuck()
     answer = serve().bare.get("/health")

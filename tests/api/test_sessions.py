@@ -35,7 +35,7 @@ def test_a_stuck_session_is_shown_as_the_dashboard_was_promised(world: World, se
 
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
-    assert set(body) == {"count", "items", "scan"}
+    assert set(body) == {"count", "items", "next", "scan"}
     (item,) = body["items"]
     assert body["count"] == 1
     assert set(item) >= ITEM

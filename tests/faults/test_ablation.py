@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.ablation import ABLATIONS, Ablation
+from tests.faults.database_ablation import DATABASE_ABLATIONS
 
 TOP = Path(__file__).resolve().parents[2]
+EVERY_ABLATION = (*ABLATIONS, *DATABASE_ABLATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,11 @@ def run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_with_every_step_all_these_tests_pass(copy: Path) -> None:
-    result = run(copy, *sorted({a.caught_by for a in ABLATIONS}))
+    result = run(copy, *sorted({a.caught_by for a in EVERY_ABLATION}))
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda a: a.step)
+@pytest.mark.parametrize("ablation", EVERY_ABLATION, ids=lambda a: a.step)
 def test_without_this_step_its_test_fails(copy: Path, ablation: Ablation) -> None:
     module = copy / ablation.module
     whole = module.read_text()

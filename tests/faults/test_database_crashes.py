@@ -1,6 +1,7 @@
 """A write to a database that is killed, or failed by the kernel, at its system calls in turn (strace does it).
 
-After every single run the database, opened anew, has the old row or the new one, whole, in node and window alike.
+After every single run the database, opened anew, has the old row or the new one, whole, in node and window alike. In
+one of the three states a gateway has the database open all the while, and must see the same as who opens it anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,33 @@ _EVERY = {KILL: 2, EIO: 4, ENOSPC: 2}
 """The bounded form takes each so-many-th of the calls at the database and its log."""
 _TRIES = 5
 
+CLEAN, KILLED, BESIDE = "after a clean stop", "after a kill", "beside a gateway"
+
+
+@dataclass
+class Tally:
+    """What one fault came to."""
+
+    wrong: list[str] = field(default_factory=list)
+    said: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{count} {word}" for word, count in self.said.most_common())
+        return f"{self.said.total()} runs, {len(self.wrong)} broken claims: {told}"
+
 
 class Bench:
     """One database, brought back before every run."""
 
-    def __init__(self, place: Path, *, after_a_kill: bool) -> None:
+    def __init__(self, place: Path, state: str) -> None:
         place.mkdir()
+        self.state = state
         self.world = World(place)
         self.row = stuck(self.world)
         self.folder = self.row.database.path.parent
-        if after_a_kill:
+        self.tallies: dict[str, Tally] = {}
+        self._gateway: Child | None = None
+        if state != CLEAN:
             _leave_a_log(self.row.database.path)
         self.aside = place / "aside"
         shutil.copytree(self.folder, self.aside)
@@ -50,8 +68,18 @@ class Bench:
         self.new = self.node()
 
     def bring_back(self) -> None:
+        self.end_the_gateway()
         shutil.rmtree(self.folder)
         shutil.copytree(self.aside, self.folder)
+        if self.state == BESIDE:
+            self._gateway = Child(lambda say: _gateway(self.row, say))
+            assert self._gateway.hear() == {"status": "running"}, self._gateway.last
+
+    def end_the_gateway(self) -> None:
+        if self._gateway is not None:
+            os.kill(self._gateway.pid, signal.SIGKILL)
+            self._gateway.end()
+            self._gateway = None
 
     def node(self) -> tuple[Any, ...]:
         return self.row.node()
@@ -84,6 +112,11 @@ class Bench:
 
     def wrong(self, said: Written | None) -> str | None:
         """What is wrong with the database, opened anew, after a process that `said` this of it."""
+        if self._gateway is not None:
+            os.kill(self._gateway.pid, GO)
+            seen = self._gateway.hear()
+            if seen != {"status": self.node()[3], "wrote": True}:
+                return f"the gateway sees {seen}"
         found = self.node()
         if found not in (self.old, self.new):
             return f"a row that nobody wrote: {found[1:]}"
@@ -114,6 +147,23 @@ def _write(row: Stuck, say: Say) -> None:
     say(asdict(said))
 
 
+def _gateway(row: Stuck, say: Say) -> None:
+    """It has the database open since before the write, and looks and writes after it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {GO})
+    query = "SELECT status FROM session_nodes WHERE session_key = ?"
+    with closing(apsw.Connection(str(row.database.path))) as connection:
+        connection.set_busy_timeout(5_000)
+        ((status,),) = connection.execute(query, (row.what.key,))
+        say({"status": status})
+        signal.sigwait({GO})
+        ((status,),) = connection.execute(query, (row.what.key,))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE session_key_contract SET updated_at = updated_at")
+        connection.execute("COMMIT")
+        say({"status": status, "wrote": connection.changes() == 1})
+        signal.sigwait({GO})
+
+
 def _mark(name: str) -> None:
     with suppress(OSError):
         os.stat(name)
@@ -127,13 +177,21 @@ def _leave_a_log(path: Path) -> None:
         connection.execute("DELETE FROM session_canonical_validation_pending")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["after a clean stop", "after a kill"])
+@pytest.fixture(scope="module", params=[CLEAN, KILLED, BESIDE])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     if (why := why_not()) is not None:
         pytest.skip(why)
-    made = Bench(tmp_path_factory.mktemp("database") / "scene", after_a_kill=request.param)
+    made = Bench(tmp_path_factory.mktemp("database") / "scene", request.param)
     yield made
+    made.end_the_gateway()
     made.world.close()
+    plugins = request.config.pluginmanager
+    reporter: Any = plugins.get_plugin("terminalreporter")
+    capture: Any = plugins.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        for fault, tally in made.tallies.items():
+            reporter.write_line(f"  a write {made.state}, {fault}: {tally}")
 
 
 @pytest.mark.parametrize("fault", [KILL, EIO, ENOSPC])
@@ -141,13 +199,15 @@ def test_at_any_call_it_leaves_the_old_row_or_the_new_one_and_says_nothing_that_
     bench: Bench, fault: str, soak: bool
 ) -> None:
     calls = [c for c in bench.recorded().calls if c.can(fault) and (soak or (c.at(bench.folder) and not c.inside))]
-    tally: Counter[str] = Counter()
+    tally = bench.tallies[fault] = Tally()
     for call in calls if soak else calls[:: _EVERY[fault]]:
         said = bench.hit(call, fault)
         wrong = bench.wrong(said)
-        assert wrong is None, f"{fault} at {call.name} ({call.ordinal}) {call.text[:200]}: {wrong}"
-        tally[said.kind if said else "killed"] += 1
-    assert sum(tally.values()) > 10, tally
+        if wrong is not None:
+            tally.wrong.append(f"{fault} at {call.name} ({call.ordinal}) {call.text[:200]}: {wrong}")
+        tally.said[f"{said.kind} {said.code}".strip() if said else "killed"] += 1
+    assert not tally.wrong, "\n".join([str(tally), *tally.wrong])
+    assert tally.said.total() > 10, str(tally)
 
 
 def test_what_is_said_to_be_written_has_been_brought_to_the_disk(bench: Bench) -> None:

@@ -10,8 +10,20 @@ from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.scan import state_dirs
 from tests.api.conftest import wait_until
+from tests.command import Clawmend
 from tests.peer import TOKEN, Peer
+from tests.repaired import Repaired
 from tests.world import World
+
+
+@pytest.fixture
+def run(world: World) -> Clawmend:
+    return Clawmend(world)
+
+
+@pytest.fixture
+def repaired(world: World) -> Repaired:
+    return Repaired(world)
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ import orjson
 import pytest
 
 from app.api.health import health_checks
-from app.api.views import Views, describe_problems
+from app.api.lists import Lists, Query
+from app.api.views import describe_problems
+from app.domain.model import Code
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Report
 from app.reconcile.service import Service
@@ -85,7 +87,9 @@ def pass_over(
 def problem(reconciler: Reconciler) -> dict[str, Any]:
     """The one problem, as /sessions names it; /health counts it and names nothing."""
     (found,) = describe_problems(reconciler.report)
-    listed = orjson.loads(Views().all(reconciler.report, reconciler.settings.policy))
+    listed = orjson.loads(
+        Lists().get(reconciler.report, reconciler.settings.policy, Query(tuple(Code), evidence=False)).body
+    )
     assert listed["problems"] == [found]
     stores = health_checks(Service(reconciler))["stores"]
     assert (stores["status"], stores["problems"]) == ("warn", {found["code"]: 1})

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from app.api.health import health_checks
-from app.api.views import Views, describe_problems
+from app.api.lists import Lists, Query
+from app.api.views import describe_problems
 from app.domain.model import Code
 from app.reconcile.service import Service
 from tests.integration.test_bad_input import (
@@ -63,7 +64,9 @@ def test_a_lone_surrogate_in_a_session_key_is_shown_and_left_alone(
     store = add_bad_agent(world)
     store.write_bytes(store.read_bytes().replace(b"agent:bad:s-error400", b"agent:bad:\\ud83d"))
     reconciler = pass_over(world, caplog)
-    listed = orjson.loads(Views().all(reconciler.report, reconciler.settings.policy))
+    listed = orjson.loads(
+        Lists().get(reconciler.report, reconciler.settings.policy, Query(tuple(Code), evidence=False)).body
+    )
     (item,) = [i for i in listed["items"] if i["agent_id"] == "bad"]
     assert (item["verdict"], item["reason"]) == ("unprovable", "its session key is not valid Unicode")
 

@@ -9,8 +9,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,51 +16,12 @@ import pytest
 
 from app import cli
 from app.openclaw.processes import start_ticks
+from tests.command import TOP, Clawmend, one_line
 from tests.peer import TOKEN, Peer
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, tree_unchanged
 
-TOP = Path(__file__).resolve().parents[2]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-
-@pytest.fixture
-def run(world: World) -> Run:
-    def run_it(*arguments: str | bytes, **env: str) -> subprocess.CompletedProcess[str]:
-        """In a folder without a `.env`, with no setting but the world's and those given. Never a traceback."""
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
-            cwd=world.folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(world.folder / "home"),
-                "PYTHONPATH": str(TOP),
-                "CLAWMEND_STATE_DIR": str(world.state),
-                "CLAWMEND_DATABASE_URL": world.database_url,
-                "CLAWMEND_STORE_QUIET_SECONDS": "0.1",
-                "CLAWMEND_STORE_PATIENCE_SECONDS": "0.5",
-                "CLAWMEND_GATEWAY": "off",
-                **env,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    return run_it
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a refusal says: exit code 2, one line on stderr, nothing on stdout."""
-    assert (done.returncode, done.stdout) == (2, ""), done
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("clawmend: ")
-    return line
-
-
-def test_scan_of_settled_sessions_is_0_and_writes_nothing(world: World, run: Run) -> None:
+def test_scan_of_settled_sessions_is_0_and_writes_nothing(world: World, run: Clawmend) -> None:
     world.recording("success-done")
     with tree_unchanged(world.folder):
         done = run("scan")
@@ -70,7 +29,7 @@ def test_scan_of_settled_sessions_is_0_and_writes_nothing(world: World, run: Run
     assert "0 stuck" in done.stdout
 
 
-def test_scan_is_1_when_something_is_stuck_and_says_what_and_why(world: World, run: Run) -> None:
+def test_scan_is_1_when_something_is_stuck_and_says_what_and_why(world: World, run: Clawmend) -> None:
     world.stuck()
     with tree_unchanged(world.folder):
         done = run("scan")
@@ -82,12 +41,14 @@ def test_scan_is_1_when_something_is_stuck_and_says_what_and_why(world: World, r
 
 
 @pytest.mark.parametrize("name", ["multi-turn-running-third", "success-running"])
-def test_scan_is_0_while_a_turn_is_only_running(world: World, run: Run, name: str) -> None:
+def test_scan_is_0_while_a_turn_is_only_running(world: World, run: Clawmend, name: str) -> None:
     world.recording(name, ended_ago=30)
     assert run("scan").returncode == 0
 
 
-def test_scan_is_2_when_a_store_cannot_be_read_and_1_when_another_has_something_stuck(world: World, run: Run) -> None:
+def test_scan_is_2_when_a_store_cannot_be_read_and_1_when_another_has_something_stuck(
+    world: World, run: Clawmend
+) -> None:
     world.write_store(b"{", agent="beta")
     done = run("scan")
     assert done.returncode == 2
@@ -96,14 +57,14 @@ def test_scan_is_2_when_a_store_cannot_be_read_and_1_when_another_has_something_
     assert run("scan").returncode == 1
 
 
-def test_scan_is_2_when_there_is_no_state_dir(world: World, run: Run) -> None:
+def test_scan_is_2_when_there_is_no_state_dir(world: World, run: Clawmend) -> None:
     missing = str(world.folder / "missing")
     done = run("scan", CLAWMEND_STATE_DIR=missing)
     assert done.returncode == 2
     assert missing in done.stdout
 
 
-def test_scan_as_json_is_the_whole_report(world: World, run: Run) -> None:
+def test_scan_as_json_is_the_whole_report(world: World, run: Clawmend) -> None:
     world.recording("success-done")
     world.stuck()
     world.write_store(b"{", agent="beta")
@@ -118,7 +79,7 @@ def test_scan_as_json_is_the_whole_report(world: World, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [STUCK_KEY, STUCK_SESSION_ID])
-def test_explain_shows_the_verdict_and_its_evidence(world: World, run: Run, name: str) -> None:
+def test_explain_shows_the_verdict_and_its_evidence(world: World, run: Clawmend, name: str) -> None:
     world.stuck()
     done = run("explain", name)
     assert done.returncode == 1
@@ -128,20 +89,20 @@ def test_explain_shows_the_verdict_and_its_evidence(world: World, run: Run, name
     assert json.loads(evidence)["session_id"] == STUCK_SESSION_ID
 
 
-def test_explain_of_a_session_that_is_not_stuck_is_0(world: World, run: Run) -> None:
+def test_explain_of_a_session_that_is_not_stuck_is_0(world: World, run: Clawmend) -> None:
     world.recording("success-done")
     assert run("explain", "agent:main:s-success").returncode == 0
 
 
 @pytest.mark.parametrize("command", [("explain",), ("repair", "--apply", "--force", "done")])
-def test_an_unknown_id_is_2_and_one_line(world: World, run: Run, command: tuple[str, ...]) -> None:
+def test_an_unknown_id_is_2_and_one_line(world: World, run: Clawmend, command: tuple[str, ...]) -> None:
     world.stuck()
     with tree_unchanged(world.state):
         assert "nobody" in one_line(run(*command, "nobody"))
 
 
 @pytest.mark.parametrize("command", [("explain",), ("repair", "--apply")])
-def test_an_id_of_two_sessions_is_2_and_both_are_named(world: World, run: Run, command: tuple[str, ...]) -> None:
+def test_an_id_of_two_sessions_is_2_and_both_are_named(world: World, run: Clawmend, command: tuple[str, ...]) -> None:
     world.stuck()
     rows = world.rows()
     world.write_store(json.dumps({**rows, "agent:main:twin": rows[STUCK_KEY]}).encode())
@@ -151,7 +112,7 @@ def test_an_id_of_two_sessions_is_2_and_both_are_named(world: World, run: Run, c
     assert "agent:main:twin" in line
 
 
-def test_repair_says_what_it_would_do_and_writes_nothing_until_told_to(world: World, run: Run) -> None:
+def test_repair_says_what_it_would_do_and_writes_nothing_until_told_to(world: World, run: Clawmend) -> None:
     ended_at = world.stuck()
     before = world.store().read_bytes()
     with tree_unchanged(world.state):
@@ -179,7 +140,7 @@ def test_repair_says_what_it_would_do_and_writes_nothing_until_told_to(world: Wo
     assert [line.split()[3] for line in listed] == ["undo", "settle"], "the newest first"
 
 
-def test_repair_of_a_session_that_works_is_refused_even_with_apply_and_force(world: World, run: Run) -> None:
+def test_repair_of_a_session_that_works_is_refused_even_with_apply_and_force(world: World, run: Clawmend) -> None:
     world.stuck()
     lock = {"pid": os.getpid(), "starttime": start_ticks(os.getpid())}
     (world.sessions() / f"{STUCK_SESSION_ID}.jsonl.lock").write_text(json.dumps(lock))
@@ -188,7 +149,7 @@ def test_repair_of_a_session_that_works_is_refused_even_with_apply_and_force(wor
             assert "working" in one_line(run("repair", STUCK_SESSION_ID, "--apply", *force))
 
 
-def test_force_settles_what_cannot_be_proven_to_the_status_that_is_named(world: World, run: Run) -> None:
+def test_force_settles_what_cannot_be_proven_to_the_status_that_is_named(world: World, run: Clawmend) -> None:
     world.write_store(b"{}")
     started = world.clock.now() - 3_600_000
     row = {"sessionId": "never", "status": "running", "startedAt": started, "updatedAt": started}
@@ -201,7 +162,7 @@ def test_force_settles_what_cannot_be_proven_to_the_status_that_is_named(world: 
     assert run("repair", "never", "--force", "gone").returncode == 2
 
 
-def test_a_parent_whose_child_runs_in_another_agents_store_is_left_alone(world: World, run: Run) -> None:
+def test_a_parent_whose_child_runs_in_another_agents_store_is_left_alone(world: World, run: Clawmend) -> None:
     world.stuck()
     now = world.clock.now()
     child = {"sessionId": "child", "status": "running", "startedAt": now, "updatedAt": now, "spawnedBy": STUCK_KEY}
@@ -211,13 +172,13 @@ def test_a_parent_whose_child_runs_in_another_agents_store_is_left_alone(world: 
 
 
 @pytest.mark.parametrize("attempt", ["nonsense", str(uuid4())])
-def test_undo_of_a_repair_that_nobody_made_is_2(world: World, run: Run, attempt: str) -> None:
+def test_undo_of_a_repair_that_nobody_made_is_2(world: World, run: Clawmend, attempt: str) -> None:
     world.stuck()
     with tree_unchanged(world.state):
         assert attempt in one_line(run("undo", attempt))
 
 
-def test_an_audit_without_repairs_says_so(world: World, run: Run) -> None:
+def test_an_audit_without_repairs_says_so(world: World, run: Clawmend) -> None:
     done = run("audit")
     assert (done.returncode, done.stdout) == (0, "nothing was repaired yet\n")
 
@@ -231,7 +192,7 @@ def test_an_audit_without_repairs_says_so(world: World, run: Run) -> None:
         ("audit", "DATABASE_URL", "audit.db"),
     ],
 )
-def test_a_wrong_setting_stops_every_command_with_one_line(run: Run, command: str, name: str, value: str) -> None:
+def test_a_wrong_setting_stops_every_command_with_one_line(run: Clawmend, command: str, name: str, value: str) -> None:
     assert f"CLAWMEND_{name}" in one_line(run(command, **{f"CLAWMEND_{name}": value}))
 
 
@@ -245,28 +206,28 @@ def test_a_wrong_setting_stops_every_command_with_one_line(run: Run, command: st
     ],
 )
 def test_a_database_that_cannot_be_opened_is_one_line(
-    world: World, run: Run, url: str, command: tuple[str, ...]
+    world: World, run: Clawmend, url: str, command: tuple[str, ...]
 ) -> None:
     world.stuck()
     with tree_unchanged(world.state):
         assert "audit database" in one_line(run(*command, CLAWMEND_DATABASE_URL=url))
 
 
-def test_serve_with_a_token_file_of_noise_is_one_line(world: World, run: Run) -> None:
+def test_serve_with_a_token_file_of_noise_is_one_line(world: World, run: Clawmend) -> None:
     own = world.folder / "own"
     own.mkdir()
     (own / "token").write_bytes(b"\xff" * 40)
     assert "token" in run("serve").stderr.splitlines()[-1]
 
 
-def test_a_reason_that_is_no_text_is_no_crash(world: World, run: Run) -> None:
+def test_a_reason_that_is_no_text_is_no_crash(world: World, run: Clawmend) -> None:
     """As a terminal in Latin-1 sends it."""
     world.stuck()
     done = run("repair", STUCK_SESSION_ID, "--apply", "--reason", b"caf\xe9")
     assert (done.returncode, world.row()["status"]) in ((0, "failed"), (2, "running"))
 
 
-def test_a_reader_that_goes_away_early_is_no_crash(world: World, run: Run) -> None:
+def test_a_reader_that_goes_away_early_is_no_crash(world: World, run: Clawmend) -> None:
     world.stuck()
     command = f"{sys.executable} -m app.cli scan --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
@@ -305,7 +266,7 @@ def test_a_scan_that_is_long_says_on_a_terminal_which_store_it_is_at(
 # --- beside a gateway ---
 
 
-def test_a_repair_asks_the_gateway_first_and_tells_it_afterwards_and_so_does_undo(world: World, run: Run) -> None:
+def test_a_repair_asks_the_gateway_first_and_tells_it_afterwards_and_so_does_undo(world: World, run: Clawmend) -> None:
     world.stuck()
     peer = Peer(world.store())
     try:
@@ -325,7 +286,7 @@ def test_a_repair_asks_the_gateway_first_and_tells_it_afterwards_and_so_does_und
         peer.stop()
 
 
-def test_a_gateway_that_is_not_there_does_not_keep_a_repair_from_being_done(world: World, run: Run) -> None:
+def test_a_gateway_that_is_not_there_does_not_keep_a_repair_from_being_done(world: World, run: Clawmend) -> None:
     world.stuck()
     done = run("repair", STUCK_KEY, "--apply", CLAWMEND_GATEWAY="ws://127.0.0.1:1")
     assert done.returncode == 0, done

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from app.domain.model import Code
 from app.reconcile.asking import Ask, StoreUnfit
-from tests.databases import LOCKED_OUT, SCHEMAS, recorded
+from tests.command import Clawmend, one_line
+from tests.databases import FIRST, LOCKED_OUT, NEWEST, SCHEMAS, recorded, state_database
 from tests.world import (
     ABSENT,
     STUCK_KEY,
@@ -72,6 +69,19 @@ def test_a_turn_whose_gateway_is_gone_or_restarted_is_orphaned(world: World) -> 
         world.gateway = gateway
         found = {f.key: f.verdict.code for f in run_pass(world.reconciler()).findings()}
         assert (found["agent:main:killed"], found["agent:main:half-told"]) == (Code.ORPHANED, Code.ORPHANED)
+
+
+@pytest.mark.parametrize("recording", [NEWEST, FIRST])
+def test_the_words_that_a_gateway_has_for_an_error_stand_in_no_event(world: World, recording: str) -> None:
+    """So nobody can write them after it (docs/decisions/0013)."""
+    database = recorded(world, recording)
+    entry = database.entry("agent:main:refused")
+    assert (entry["status"], entry["lastRunError"][:19]) == ("failed", "LLM request failed:")
+    with closing(sqlite3.connect(database.path)) as connection:
+        query = "SELECT event_json FROM trajectory_runtime_events WHERE session_id = ? ORDER BY seq"
+        events = [text for (text,) in connection.execute(query, (entry["sessionId"],))]
+    assert json.loads(events[-1])["type"] == "session.ended"
+    assert not any(entry["lastRunError"] in text for text in events)
 
 
 def test_where_writing_is_off_nobody_settles_it_and_no_attempt_is_written_down(world: World) -> None:
@@ -146,30 +156,15 @@ def test_nothing_is_read_again_of_a_database_that_nobody_wrote_to(world: World) 
     assert run_for(reconciler, world.clock, 60).bytes_read == read
 
 
-def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(world: World) -> None:
+def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(world: World, run: Clawmend) -> None:
     recorded(world)
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(world.folder / "home"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "CLAWMEND_STATE_DIR": str(world.state),
-        "CLAWMEND_DATABASE_URL": world.database_url,
-        "CLAWMEND_GATEWAY": "off",
-        "CLAWMEND_DATABASE_WRITES": "off",
-    }
-
-    def clawmend(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-m", "app.cli", *words]
-        return subprocess.run(command, cwd=world.folder, env=env, capture_output=True, text=True, check=False)
-
     with tree_unchanged(world.state):
-        scan = clawmend("scan", "--json")
+        scan = run("scan", "--json", CLAWMEND_DATABASE_WRITES="off")
         assert scan.returncode == 1
         found = {s["session_key"]: s["verdict"] for s in json.loads(scan.stdout)["sessions"]}
         assert found[LOCKED_OUT] == "stuck"
-        repair = clawmend("repair", LOCKED_OUT, "--apply")
-    assert (repair.returncode, repair.stdout) == (2, "")
-    assert repair.stderr == "clawmend: its rows live in a database, and CLAWMEND_DATABASE_WRITES is off\n"
+        said = one_line(run("repair", LOCKED_OUT, "--apply", CLAWMEND_DATABASE_WRITES="off"))
+    assert said == "clawmend: its rows live in a database, and CLAWMEND_DATABASE_WRITES is off"
 
 
 # --- databases elsewhere ---
@@ -177,12 +172,7 @@ def test_the_command_shows_it_and_refuses_to_settle_it_where_nobody_may_write(wo
 
 def list_database(world: World, agent_id: str, path: str) -> None:
     """As a gateway does that has opened one: a path below the state dir is written relative to it."""
-    folder = world.state / "state"
-    folder.mkdir(exist_ok=True)
-    with closing(sqlite3.connect(folder / "openclaw.sqlite")) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS agent_databases (agent_id TEXT, path TEXT) STRICT")
-        connection.execute("INSERT INTO agent_databases VALUES (?, ?)", (agent_id, path))
-        connection.commit()
+    state_database(world).run("INSERT INTO agent_databases VALUES (?, ?, 23, 0, NULL)", agent_id, path)
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -228,7 +218,7 @@ def test_a_list_that_cannot_be_read_hides_no_database_at_its_usual_place(world: 
     (world.state / "state").mkdir()
     (world.state / "state" / "openclaw.sqlite").write_bytes(b"noise" * 1_000)
     report = run_pass(world.reconciler())
-    assert finding_of(report, LOCKED_OUT).verdict.code is Code.STUCK
+    assert finding_of(report, LOCKED_OUT).verdict.code is Code.UNPROVABLE  # nobody knows who works on it
     assert [(path, p.code) for path, p in report.state_problems] == [(str(world.state), "database_unreadable")]
 
 

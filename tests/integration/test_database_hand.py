@@ -23,9 +23,11 @@ from tests.databases import ENDED_AS, LOCKED_OUT, SCHEMAS
 from tests.stuck_rows import Stuck, stuck
 from tests.world import (
     ABSENT,
+    PERSON,
     UNKNOWN,
     World,
     attempts,
+    by_a_person,
     finding_of,
     run_for,
     run_pass,
@@ -33,7 +35,6 @@ from tests.world import (
     tree_unchanged,
 )
 
-PERSON = Ask(Trigger.API, "a person", "a test")
 Write = Callable[[Replacement, int], Written]
 
 
@@ -47,10 +48,6 @@ def settled(world: World, reconciler: Reconciler) -> Attempt:
     """By the scheduler, as soon as it is due."""
     run_for(reconciler, world.clock, 35)
     return attempts(reconciler)[-1]
-
-
-def by_a_person(reconciler: Reconciler, ask: Ask = PERSON) -> Attempt:
-    return reconciler.repairer.settle(finding_of(run_pass(reconciler), LOCKED_OUT), ask)
 
 
 def later(world: World, reconciler: Reconciler, *seconds: float) -> Attempt:
@@ -105,7 +102,7 @@ def test_the_intent_and_the_plan_are_in_the_audit_before_anything_is_written(
         return write(what, now)
 
     between(monkeypatch, look)
-    done = by_a_person(reconciler)
+    done = by_a_person(reconciler, LOCKED_OUT)
     (intent,) = seen
     assert (intent.outcome, intent.hand, intent.after) == (None, "database", done.after)
     edit = {c["name"]: (c["before"], c["after"]) for c in intent.edit}
@@ -125,7 +122,7 @@ def test_a_row_that_was_written_since_is_judged_again_and_nothing_of_that_write_
         return write(what, now)
 
     between(monkeypatch, named)
-    attempt = by_a_person(world.reconciler(auto_repair=False))
+    attempt = by_a_person(world.reconciler(auto_repair=False), LOCKED_OUT)
     entry = row.database.entry()
     assert (attempt.outcome, entry["status"], entry["label"]) == (Outcome.APPLIED, "failed", "and again")
 
@@ -138,7 +135,7 @@ def test_a_turn_that_begins_after_the_judging_is_left_alone(
         return write(what, now)
 
     between(monkeypatch, begins)
-    attempt = by_a_person(world.reconciler(auto_repair=False))
+    attempt = by_a_person(world.reconciler(auto_repair=False), LOCKED_OUT)
     assert (attempt.outcome, row.database.entry()["status"]) == (Outcome.SUPERSEDED, "running")
     assert attempt.finished_at is not None
 
@@ -155,7 +152,7 @@ def test_a_row_that_is_written_again_and_again_is_given_up_for_now(
         return write(what, now)
 
     between(monkeypatch, named)
-    attempt = by_a_person(world.reconciler(auto_repair=False))
+    attempt = by_a_person(world.reconciler(auto_repair=False), LOCKED_OUT)
     assert (attempt.outcome, tries, row.database.entry()["status"]) == (Outcome.REFUSED, 3, "running")
 
 
@@ -172,7 +169,7 @@ def test_a_database_that_was_written_a_moment_ago_is_no_reason_to_wait(world: Wo
 def test_a_dry_run_writes_nothing_at_all(world: World, row: Stuck) -> None:
     reconciler = world.reconciler(auto_repair=False)
     with tree_unchanged(world.state):
-        plan = by_a_person(reconciler, Ask(Trigger.API, "a person", "a test", dry_run=True))
+        plan = by_a_person(reconciler, LOCKED_OUT, Ask(Trigger.API, "a person", "a test", dry_run=True))
     assert plan.after["status"] == "failed"
     assert attempts(reconciler) == []
 
@@ -230,12 +227,12 @@ def test_only_what_might_be_settled_is_called_unwritable(world: World, row: Stuc
 
 def maintained(row: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    row.lease(lease, row.now + 3_600_000)
+    row.state.run(lease, row.now + 3_600_000)
 
 
 def still_open(row: Stuck) -> None:
     me = os.getpid()
-    row.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
+    row.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
 
 
 def readable_by_others(row: Stuck) -> None:
@@ -376,7 +373,7 @@ def test_a_crash_around_the_write_is_resolved_from_the_database(
 
     between(monkeypatch, crash)
     with pytest.raises(Crash):
-        by_a_person(world.reconciler(auto_repair=False))
+        by_a_person(world.reconciler(auto_repair=False), LOCKED_OUT)
     monkeypatch.undo()
     after = world.reconciler(auto_repair=False)
     run_pass(after)
@@ -398,7 +395,7 @@ def test_a_crash_before_there_was_a_plan_has_written_nothing(
 
     monkeypatch.setattr(Scanner, "judge_entry", crash)
     with pytest.raises(Crash):
-        by_a_person(world.reconciler(auto_repair=False))
+        by_a_person(world.reconciler(auto_repair=False), LOCKED_OUT)
     monkeypatch.undo()
     after = world.reconciler(auto_repair=False)
     run_pass(after)
@@ -417,7 +414,7 @@ def test_a_process_without_a_word_is_unknown_until_the_row_tells(
 
     between(monkeypatch, silent)
     reconciler = world.reconciler(auto_repair=False)
-    attempt = by_a_person(reconciler)
+    attempt = by_a_person(reconciler, LOCKED_OUT)
     assert (attempt.outcome, attempt.finished_at) == (Outcome.UNKNOWN, None)
     assert later(world, reconciler, 1).outcome == (Outcome.APPLIED if written else Outcome.UNKNOWN)
     assert later(world, reconciler, 4, 55).outcome == (Outcome.APPLIED if written else Outcome.REFUSED)
@@ -427,6 +424,6 @@ def test_a_session_that_was_settled_meanwhile_is_not_stuck(world: World, row: St
     reconciler = world.reconciler(auto_repair=False)
     finding = finding_of(run_pass(reconciler), LOCKED_OUT)
     other = world.reconciler(auto_repair=False)
-    by_a_person(other)
+    by_a_person(other, LOCKED_OUT)
     with pytest.raises(NotStuck, match="settled"):
         reconciler.repairer.settle(finding, PERSON)

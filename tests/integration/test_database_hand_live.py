@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.audit.models import Attempt, Outcome, Trigger
+from app.audit.models import Attempt, Outcome
 from app.openclaw.database_write import Replacement, Written
 from app.reconcile import database_hand
-from app.reconcile.asking import Ask, NotStuck, StoreUnfit
+from app.reconcile.asking import NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding
 from tests.api.conftest import wait_until
@@ -18,9 +18,8 @@ from tests.database_peer import DatabasePeer
 from tests.databases import LOCKED_OUT
 from tests.peer import Refuse, Silence
 from tests.stuck_rows import Stuck, stuck
-from tests.world import UNKNOWN, World, attempts, finding_of, run_pass, running_since
+from tests.world import PERSON, UNKNOWN, World, attempts, by_a_person, finding_of, run_pass, running_since
 
-PERSON = Ask(Trigger.API, "a person", "a test")
 Beside = Callable[..., Reconciler]
 
 
@@ -52,10 +51,6 @@ def settled(world: World, reconciler: Reconciler) -> Attempt:
     return attempts(reconciler)[0]
 
 
-def by_a_person(reconciler: Reconciler) -> Attempt:
-    return reconciler.repairer.settle(finding_of(run_pass(reconciler), LOCKED_OUT), PERSON)
-
-
 def test_a_gateway_that_says_that_nothing_runs_has_its_row_settled_and_is_told_once(
     world: World, row: Stuck, peer: DatabasePeer, beside: Beside
 ) -> None:
@@ -72,7 +67,7 @@ def test_what_the_telling_changes_in_the_row_is_no_reason_to_call_it_changed(
 ) -> None:
     before = row.database.entry()
     reconciler = beside(peer, auto_repair=False)
-    repair = by_a_person(reconciler)
+    repair = by_a_person(reconciler, LOCKED_OUT)
     for seconds in (1, 4, 55):
         world.clock.advance(seconds)
         run_pass(reconciler)
@@ -177,7 +172,7 @@ def test_a_gateway_that_is_not_in_sight_is_believed_when_it_answers(
     world: World, row: Stuck, peer: DatabasePeer, beside: Beside
 ) -> None:
     world.gateway = UNKNOWN
-    assert by_a_person(beside(peer, auto_repair=False)).outcome == Outcome.APPLIED
+    assert by_a_person(beside(peer, auto_repair=False), LOCKED_OUT).outcome == Outcome.APPLIED
 
 
 def test_the_order_to_write_says_that_the_gateway_runs_and_how_long_it_may_wait(
@@ -191,7 +186,7 @@ def test_the_order_to_write_says_that_the_gateway_runs_and_how_long_it_may_wait(
         return Written("refused", "too_slow", "a test says so")
 
     monkeypatch.setattr(database_hand, "replace_in_a_process", keep)
-    attempt = by_a_person(beside(peer, auto_repair=False))
+    attempt = by_a_person(beside(peer, auto_repair=False), LOCKED_OUT)
     assert [(o.live, o.hold_seconds) for o in orders] == [(True, 0.05)]
     assert (attempt.outcome, attempt.outcome_reason) == (Outcome.REFUSED, "a test says so (too_slow)")
 
@@ -208,7 +203,7 @@ def with_plugin(peer: DatabasePeer) -> DatabasePeer:
 def test_the_plugin_goes_first(world: World, row: Stuck, with_plugin: DatabasePeer, beside: Beside) -> None:
     before = row.database.entry()
     reconciler = beside(with_plugin, auto_repair=False)
-    repair = by_a_person(reconciler)
+    repair = by_a_person(reconciler, LOCKED_OUT)
     assert (repair.outcome, repair.hand, row.database.entry()["status"]) == (Outcome.APPLIED, "plugin", "failed")
     undo = reconciler.repairer.undo(repair, PERSON)
     assert (undo.outcome, undo.hand) == (Outcome.APPLIED, "plugin")
@@ -229,7 +224,7 @@ def test_a_gateway_is_told_of_what_its_plugin_did_too_since_2026_8_1_remembers_i
 def test_the_plugin_writes_also_where_we_may_not(
     world: World, row: Stuck, with_plugin: DatabasePeer, beside: Beside
 ) -> None:
-    assert by_a_person(beside(with_plugin, auto_repair=False, database_writes="off")).hand == "plugin"
+    assert by_a_person(beside(with_plugin, auto_repair=False, database_writes="off"), LOCKED_OUT).hand == "plugin"
 
 
 def test_a_repair_by_one_hand_is_undone_by_the_other(
@@ -245,7 +240,7 @@ def test_a_repair_by_one_hand_is_undone_by_the_other(
     by_hand = {"plugin": plugin, "database": dict.fromkeys(plugin, unload)}
     for first, second in (("plugin", "database"), ("database", "plugin")):
         with_plugin.on |= by_hand[first]
-        repair = by_a_person(reconciler)
+        repair = by_a_person(reconciler, LOCKED_OUT)
         with_plugin.on |= by_hand[second]
         undo = reconciler.repairer.undo(repair, PERSON)
         assert (repair.hand, undo.hand, undo.outcome) == (first, second, Outcome.APPLIED)
@@ -256,5 +251,5 @@ def test_what_the_plugin_refuses_nobody_writes(
     world: World, row: Stuck, with_plugin: DatabasePeer, beside: Beside
 ) -> None:
     with_plugin.on["clawmend.settle"] = lambda _: {"applied": False, "reason": "recovering"}
-    attempt = by_a_person(beside(with_plugin, auto_repair=False))
+    attempt = by_a_person(beside(with_plugin, auto_repair=False), LOCKED_OUT)
     assert (attempt.outcome, attempt.hand, row.is_untouched()) == (Outcome.REFUSED, "plugin", True)

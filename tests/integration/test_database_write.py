@@ -183,7 +183,7 @@ def test_a_row_that_openclaw_would_not_take_as_it_is_is_not_written_to(new: Stuc
 
 def test_nothing_is_written_while_openclaw_maintains_its_databases(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    new.lease(lease, new.now + 1)
+    new.state.run(lease, new.now + 1)
     refused(new, "maintenance")
     with locked(new.database.path):  # it does not come as far as to wait
         refused(new, "maintenance", live=True)
@@ -192,13 +192,13 @@ def test_nothing_is_written_while_openclaw_maintains_its_databases(new: Stuck) -
 
 def test_a_maintenance_that_has_run_out_hinders_nobody(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    new.lease(lease, new.now)
+    new.state.run(lease, new.now)
     assert new.write().kind == "written"
 
 
 def test_a_process_that_has_the_database_open_is_a_gateway_that_runs(new: Stuck) -> None:
     me = os.getpid()
-    new.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
+    new.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", me, start_ticks(me))
     refused(new, "still_open")
     assert new.is_untouched()
     assert new.write(live=True).kind == "written"
@@ -206,14 +206,42 @@ def test_a_process_that_has_the_database_open_is_a_gateway_that_runs(new: Stuck)
 
 def test_a_process_that_is_dead_has_nothing_open(new: Stuck) -> None:
     mine = start_ticks(os.getpid()) or 0
-    new.lease("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", os.getpid(), mine + 1)
-    new.lease("INSERT INTO agent_database_leases VALUES ('2', 'main', 'x', ?, NULL, 0)", 2**22 + 1)
+    new.state.run("INSERT INTO agent_database_leases VALUES ('1', 'main', 'x', ?, ?, 0)", os.getpid(), mine + 1)
+    new.state.run("INSERT INTO agent_database_leases VALUES ('2', 'main', 'x', ?, NULL, 0)", 2**22 + 1)
     assert new.write().kind == "written"
 
 
 def test_without_the_state_database_nobody_knows_who_maintains(new: Stuck) -> None:
     (new.world.state / "state" / "openclaw.sqlite").unlink()
     refused(new, "missing")
+
+
+def claim(row: Stuck) -> None:
+    row.state.claim_task(row.what.key, None)
+
+
+def test_beside_a_gateway_at_work_a_claim_of_its_own_is_respected(row: Stuck) -> None:
+    claim(row)
+    refused(row, "claimed", live=True)
+    assert row.write().kind == "written"
+
+
+def test_a_worker_elsewhere_is_respected_also_where_no_gateway_runs(row: Stuck) -> None:
+    row.state.place(row.what.key, "another-session")
+    refused(row, "claimed")
+
+
+def test_an_undo_respects_a_claim_too(row: Stuck) -> None:
+    row.write()
+    settled = row.node()
+    claim(row)
+    assert row.write(before=row.what.after, after=row.what.before, live=True).code == "claimed"
+    assert row.node() == settled
+
+
+def test_where_claims_cannot_be_told_nothing_is_written(row: Stuck) -> None:
+    row.state.run("ALTER TABLE task_runs RENAME COLUMN status TO state")
+    refused(row, "unknown_schema")
 
 
 def test_a_database_in_another_journal_mode_is_not_written_to(new: Stuck) -> None:
@@ -262,6 +290,16 @@ def test_a_database_that_lies_outside_of_the_state_dir_is_written_to_as_well(new
     assert new.node()[3] == "done"
 
 
+def test_a_library_that_may_damage_a_log_writes_nothing(new: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    refused(new, "unsafe_library")
+    assert new.is_untouched()
+
+
+def test_what_lies_on_no_disk_of_this_machine_is_not_opened(new: Stuck) -> None:
+    refused(new, "not_local", root="/proc", path="/proc/self/openclaw-agent.sqlite")
+
+
 def test_what_is_no_database_gives_a_clear_word(new: Stuck) -> None:
     new.database.path.write_bytes(b"x" * 5_000)
     refused(new, "database_unreadable")
@@ -294,13 +332,27 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_that_is_not_given_up_ends_it_in_a_second_and_nothing_is_written(new: Stuck) -> None:
     began = time.monotonic()
     with locked(new.database.path):
-        refused(new, "busy", live=True)
+        said = new.write(live=True)
+    assert said == Written("refused", "busy", "another process has held the write lock for a second")
     assert time.monotonic() - began < 15  # by far less than the gateway waits for four of its own writes
     assert new.is_untouched()
 
 
 def test_a_write_that_would_keep_the_gateway_waiting_is_given_up(new: Stuck) -> None:
     refused(new, "too_slow", hold_seconds=0.0)
+    assert new.is_untouched()
+
+
+def test_a_statement_that_does_not_end_is_broken_off(new: Stuck) -> None:
+    with closing(apsw.Connection(str(new.database.path))) as connection:
+        connection.execute(
+            "CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+        )
+        connection.execute(
+            "CREATE TRIGGER endless_one AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM endless; END"
+        )
+    said = replace_in_a_process(replace(new.what, hold_seconds=0.05), new.now, patience=10.0)
+    assert said == Written("refused", "too_slow", "it took longer than the gateway is to be kept waiting")
     assert new.is_untouched()
 
 
@@ -340,7 +392,12 @@ def has_open(pid: int, path: Path) -> bool:
 
 def test_a_maintenance_that_begins_while_it_waits_for_the_lock_goes_first(new: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
-    assert written_while_waiting(new, lambda: new.lease(lease, new.now + 60_000)).code == "maintenance"
+    assert written_while_waiting(new, lambda: new.state.run(lease, new.now + 60_000)).code == "maintenance"
+    assert new.is_untouched()
+
+
+def test_a_turn_that_begins_while_it_waits_for_the_lock_goes_first(new: Stuck) -> None:
+    assert written_while_waiting(new, lambda: claim(new)).code == "claimed"
     assert new.is_untouched()
 
 
@@ -425,3 +482,17 @@ def test_a_process_that_does_not_answer_in_time_is_ended_and_nobody_claims_to_kn
         said = replace_in_a_process(replace(new.what, live=True), new.now, patience=0.001)
     assert (said.kind, said.code) == ("unknown", "no_answer")
     assert new.is_untouched()
+
+
+def test_this_process_which_reads_the_database_never_has_it_open_to_write(new: Stuck) -> None:
+    """Else a look that ends here would drop the writer's lock, unseen: POSIX locks are the process's."""
+    mine: list[bool] = []
+    writer = threading.Thread(target=lambda: replace_in_a_process(replace(new.what, live=True), new.now))
+    with locked(new.database.path):
+        writer.start()
+        while writer.is_alive() and not any(has_open(pid, new.database.path) for pid in children(writer)):
+            mine.append(has_open(os.getpid(), new.database.path))
+        mine.append(has_open(os.getpid(), new.database.path))
+    writer.join()
+    assert not any(mine)
+    assert new.node()[3] == "done"

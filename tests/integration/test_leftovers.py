@@ -9,10 +9,8 @@ import pytest
 
 from app.openclaw import swap
 from app.openclaw.folder import Folder
-from tests.integration.test_look_outcomes import Repaired, repaired
 from tests.integration.test_publish import before_each_exchange, fail, without_exchange
-
-__all__ = ["repaired"]
+from tests.repaired import Repaired
 
 THEIRS = b'{"agent:main:other": {}}'
 

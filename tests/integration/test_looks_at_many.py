@@ -13,10 +13,8 @@ import pytest
 from app.audit.models import Attempt
 from app.openclaw.folder import Folder
 from app.reconcile.leftovers import anything_left
-from tests.integration.test_look_outcomes import Repaired, repaired
 from tests.integration.test_publish import fail
-
-__all__ = ["repaired"]
+from tests.repaired import Repaired
 
 
 @contextmanager

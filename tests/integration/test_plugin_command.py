@@ -14,10 +14,9 @@ import pytest
 
 from app import __version__
 from app.openclaw.plugin_install import FOLDER, own_version
+from tests.command import Clawmend, one_line
 from tests.peer import TOKEN, Peer
 from tests.world import World
-
-TOP = Path(__file__).resolve().parents[2]
 
 OPENCLAW = """#!{python}
 import json, os, pathlib, shutil, sys
@@ -56,37 +55,16 @@ else:
 
 
 @dataclass
-class Command:
-    world: World
-    program: Path
+class Command(Clawmend):
+    """`clawmend plugin`, with OpenClaw's command in PATH."""
 
-    def __call__(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "app.cli", "plugin", *arguments],
-            cwd=self.world.folder,
-            env={
-                "PATH": f"{self.program.parent}:{os.environ['PATH']}",
-                "HOME": str(self.world.folder / "home"),
-                "PYTHONPATH": str(TOP),
-                "CLAWMEND_STATE_DIR": str(self.world.state),
-                "CLAWMEND_GATEWAY": "off",
-                **env,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+    program: Path = Path()
+
+    def __call__(self, *arguments: str | bytes, **env: str) -> subprocess.CompletedProcess[str]:
+        return super().__call__("plugin", *arguments, **env)
 
     def refused(self, *arguments: str, **env: str) -> str:
-        """The one line of a command that could not do it."""
-        done = self(*arguments, **env)
-        assert (done.returncode, done.stdout) == (2, ""), done
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("clawmend: ")
-        return line
+        return one_line(self(*arguments, **env))
 
     @property
     def copy(self) -> Path:
@@ -102,7 +80,7 @@ def plugin(world: World) -> Command:
     program.parent.mkdir()
     program.write_text(OPENCLAW.format(python=sys.executable))
     program.chmod(0o755)
-    return Command(world, program)
+    return Command(world, f"{program.parent}:{os.environ['PATH']}", program)
 
 
 def test_install_has_openclaw_copy_our_folder_and_says_what_to_do_next(plugin: Command) -> None:

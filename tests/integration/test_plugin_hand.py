@@ -18,9 +18,8 @@ from app.reconcile.report import Finding
 from tests.api.conftest import wait_until
 from tests.integration.conftest import up
 from tests.peer import Hangup, Peer, Refuse, Silence
-from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, attempts, finding_of, run_pass
+from tests.world import PERSON, STUCK_KEY, STUCK_SESSION_ID, World, attempts, by_a_person, finding_of, run_pass
 
-PERSON = Ask(Trigger.API, "a person", "a test")
 FORCE = Ask(Trigger.API, "a person", "a test", force=True, target_status="failed")
 Beside = Callable[..., Reconciler]
 
@@ -39,10 +38,6 @@ def settled_by_scheduler(world: World, reconciler: Reconciler) -> Attempt:
     world.clock.advance(121)
     run_pass(reconciler)
     return attempts(reconciler)[-1]
-
-
-def by_a_person(reconciler: Reconciler, ask: Ask = PERSON) -> Attempt:
-    return reconciler.repairer.settle(finding_of(run_pass(reconciler)), ask)
 
 
 def answered(reconciler: Reconciler) -> Finding:

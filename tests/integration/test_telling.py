@@ -19,9 +19,7 @@ from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import wait_until
 from tests.integration.conftest import up
 from tests.peer import Peer, Refuse, Silence
-from tests.world import STUCK_KEY, World, attempts, finding_of, run_pass
-
-PERSON = Ask(Trigger.API, "a person", "a test")
+from tests.world import PERSON, STUCK_KEY, World, attempts, finding_of, run_pass
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class Gateway:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
-        self.end()
+        self.end(signal.SIGKILL)
         raise RuntimeError(f"the gateway is not ready:\n{(self.home / 'gateway.log').read_text()[-3000:]}")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -13,7 +13,13 @@ _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
 _ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
 _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
-_FOUND = ("tests/integration/test_look_outcomes.py", "tests/integration/test_leftovers.py")
+_FOUND = (
+    "tests/integration/test_look_outcomes.py",
+    "tests/integration/test_look_due.py",
+    "tests/integration/test_look_puts_away.py",
+    "tests/integration/test_left_open.py",
+    "tests/integration/test_leftovers.py",
+)
 _RECOVERY = ("tests/integration/test_recovery.py",)
 _PLUGIN = ("tests/integration/test_plugin_hand.py",)
 _DATABASE = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
@@ -28,6 +34,17 @@ _PUBLISH = (
     "tests/integration/test_crossing_names.py",
 )
 
+_WRITING = "tests/integration/test_database_write.py"
+_WRITE = (
+    "tests/integration/test_database_write_words.py",
+    "tests/integration/test_database_write_disk.py",
+    "tests/unit/test_database_library.py",
+    _WRITING,
+    "--deselect",
+    f"{_WRITING}::test_nothing_that_a_gateway_writes_meanwhile_is_lost",
+)
+
+
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
     "app/domain/settlement.py": (_DECISION,),
@@ -40,6 +57,12 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/stepping_back.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/swap.py": (_PUBLISH, _RECOVERY),
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
+    "app/domain/entry.py": (("tests/unit/test_entry.py",),),
+    "app/openclaw/database_write.py": (_WRITE,),
+    "app/openclaw/database_row.py": (("tests/integration/test_database_row.py",),),
+    "app/openclaw/gateway_plugin.py": (_PLUGIN,),
+    "app/reconcile/database_hand.py": (_DATABASE,),
+    "app/reconcile/plugin_hand.py": (_PLUGIN,),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/due.py": (("tests/integration/test_due.py",),),

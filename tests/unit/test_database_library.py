@@ -9,12 +9,12 @@ from app.openclaw.database_write import is_safe_library
 
 @pytest.mark.parametrize("version", ["3.44.6", "3.44.7", "3.50.7", "3.50.12", "3.51.3", "3.52.0", "3.54.1", "4.0.0"])
 def test_a_library_that_openclaw_itself_would_write_with_is_safe(version: str) -> None:
-    assert is_safe_library(version)
+    assert is_safe_library(version) is True
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.45.0", "3.49.9", "3.50.6", "3.51.0", "3.51.2", "", "3.x"])
 def test_every_other_library_may_damage_a_log(version: str) -> None:
-    assert not is_safe_library(version)
+    assert is_safe_library(version) is False
 
 
 def test_the_library_that_we_write_with_is_safe() -> None:

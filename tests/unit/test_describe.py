@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain.describe import describe_evidence, describe_fields, rfc3339
-from app.domain.model import End, Event, Evidence, FileIdentity, Gateway, Liveness, Policy, Row, Trail, TranscriptLock
+from app.domain.model import (
+    Claim,
+    End,
+    Event,
+    Evidence,
+    FileIdentity,
+    Gateway,
+    Liveness,
+    Policy,
+    Row,
+    Trail,
+    TranscriptLock,
+)
 
 AT = 1_795_327_558_006
 SAID = "2026-11-22T06:05:58.006Z"
@@ -37,12 +49,9 @@ def test_a_time_is_said_to_the_millisecond_or_not_at_all(ms: int | None, text: s
     assert rfc3339(ms) == text
 
 
-def test_a_time_is_said_in_UTC_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Asia/Kathmandu")
-        time.tzset()
-        assert rfc3339(AT) == SAID
-    time.tzset()
+def test_a_time_is_said_in_UTC_wherever_the_machine_stands(zone: Callable[[str], None]) -> None:
+    zone("Asia/Kathmandu")
+    assert rfc3339(AT) == SAID
 
 
 def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
@@ -66,6 +75,7 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
         row, (trail,), "is a link", FILE, lock=TranscriptLock(4711, None), children=("child",),
         gateway=Gateway("running", AT, "process 12"),
         liveness=Liveness(False, True, AT, "hasActiveRun is false", by_plugin=True),
+        claims=(Claim("task_runs", outlives=False), Claim("subagent_runs", outlives=True)), claims_problem="damaged",
         watched=12.34567, calm=1.23456,
     )  # fmt: skip
 
@@ -113,6 +123,8 @@ def test_everything_that_a_verdict_rested_on_is_shown_under_its_name() -> None:
             "reason": "hasActiveRun is false",
             "by_plugin": True,
         },
+        "claims": ["task_runs", "subagent_runs"],
+        "claims_problem": "damaged",
         "watched_seconds": 12.346,
         "calm_seconds": 1.235,
         "windows": {"success": 1.5, "error": 2.5, "compaction": 3.5},

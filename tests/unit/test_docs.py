@@ -102,7 +102,13 @@ def sentence(node: ast.expr) -> str | None:
 def literal_reasons() -> set[str]:
     """Every sentence in the code that makes a session unprovable."""
     found = set()
-    for module in ("domain/verdict", "openclaw/trails", "openclaw/trajectory", "openclaw/sessions_database"):
+    for module in (
+        "domain/verdict",
+        "openclaw/trails",
+        "openclaw/trajectory",
+        "openclaw/sessions_database",
+        "openclaw/database_trails",
+    ):
         for call in calls(module):
             words = [said for argument in call.args if (said := sentence(argument))]
             unprovable = name_of(call.func) in ("_Lost", "broken") or (
@@ -155,7 +161,7 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "era", "publish")
+    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "claims", "era", "publish")
     for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:

@@ -21,6 +21,9 @@ RUNNING: dict[str, Any] = {
     "model": "fake-1",
 }
 
+ANOTHER_RUN = "this run does not keep the row running"
+NOT_IDENTIFIED = "the entry has no sessionId or no updatedAt"
+
 
 def text(**over: Any) -> bytes:
     """A running entry as Node writes it; None takes a field away."""
@@ -59,25 +62,40 @@ def test_an_interrupted_entry_is_a_failed_one_in_its_column() -> None:
 @pytest.mark.parametrize(
     ("over", "why"),
     [
-        ({"lifecycleRunId": "another"}, "does not keep the row running"),
-        ({"lifecycleRunId": None}, "does not keep the row running"),
-        ({"status": "done"}, "does not keep the row running"),
-        ({"endedAt": 1_200}, "runs on by intent"),
-        ({"updatedAt": 0}, "reset"),
-        ({"lastRunId": "another"}, "names a last run"),
-        ({"sessionId": None}, "no sessionId"),
-        ({"updatedAt": None}, "no updatedAt"),
-        ({"status": "queued"}, "its column does not know"),
-        ({"status": 3}, "its column does not know"),
-        ({"startedAt": 1.5}, "whole milliseconds"),
-        ({"startedAt": True}, "whole milliseconds"),
-        ({"startedAt": 1 << 60}, "whole milliseconds"),
-        ({"updatedAt": -1}, "whole milliseconds"),
+        ({"lifecycleRunId": "another"}, ANOTHER_RUN),
+        ({"lifecycleRunId": None}, ANOTHER_RUN),
+        ({"status": "done"}, ANOTHER_RUN),
+        ({"endedAt": 1_200}, "the row runs on by intent: it has an endedAt"),
+        ({"updatedAt": 0}, "the row waits for a reset of the session (its updatedAt is 0)"),
+        ({"lastRunId": "another"}, "the row names a last run while one is under way"),
+        ({"sessionId": None}, NOT_IDENTIFIED),
+        ({"sessionId": ""}, NOT_IDENTIFIED),
+        ({"sessionId": 7}, NOT_IDENTIFIED),
+        ({"updatedAt": None}, NOT_IDENTIFIED),
+        ({"status": "queued"}, "the entry has a status that its column does not know"),
+        ({"status": 3}, "the entry has a status that its column does not know"),
+        ({"startedAt": 1.5}, "the entry's startedAt is not a time in whole milliseconds"),
+        ({"startedAt": True}, "the entry's startedAt is not a time in whole milliseconds"),
+        ({"startedAt": 1 << 53}, "the entry's startedAt is not a time in whole milliseconds"),
+        ({"endedAt": "soon"}, "the entry's endedAt is not a time in whole milliseconds"),
+        ({"updatedAt": -1}, "the entry's updatedAt is not a time in whole milliseconds"),
     ],
 )
 def test_an_entry_that_this_run_does_not_keep_running_is_not_settled(over: dict[str, Any], why: str) -> None:
-    with pytest.raises(CannotSplice, match=why):
+    with pytest.raises(CannotSplice) as refused:
         settled_entry(text(**over), DONE, RUN)
+    assert str(refused.value) == why
+
+
+def test_the_first_millisecond_of_all_is_a_time_as_any_other() -> None:
+    assert entry_of(settled_entry(text(updatedAt=1, startedAt=0), DONE, RUN)).started_at == 0
+    assert entry_of(text(startedAt=(1 << 53) - 1)).started_at == (1 << 53) - 1
+
+
+def test_an_entry_is_what_its_text_says() -> None:
+    assert entry_of(text()).text == text()
+    assert entry_of(text()).run_id == RUN
+    assert entry_of(text(lifecycleRunId=7)).run_id is None
 
 
 @pytest.mark.parametrize(
@@ -89,14 +107,26 @@ def test_an_entry_that_this_run_does_not_keep_running_is_not_settled(over: dict[
         b"{",
         text()[:-1],
         text() + b"x",
-        text()[:-1] + b',"status":"done"}',
         text()[:-1] + b',"a":' + b"[" * 100_000 + b"}",
         text(sessionId="x").replace(b'"x"', b'"\xff"'),
     ],
 )
 def test_an_entry_that_does_not_parse_is_refused(torn: bytes) -> None:
-    with pytest.raises(CannotSplice):
+    with pytest.raises(CannotSplice, match=r"^the entry cannot be changed: ."):
         settled_entry(torn, DONE, RUN)
+
+
+def test_an_entry_that_does_not_parse_has_no_edit() -> None:
+    for before, after in ((text(), b"{"), (b"{", text())):
+        with pytest.raises(CannotSplice, match=r"^the entry cannot be changed: ."):
+            entry_edit("k", before, after)
+
+
+def test_an_entry_that_names_a_field_twice_is_refused() -> None:
+    twice = text()[:-1] + b',"model":"fake-2"}'
+    for refused in (lambda: entry_of(twice), lambda: entry_edit("k", text(), twice)):
+        with pytest.raises(CannotSplice, match=r"^the entry names a field twice$"):
+            refused()
 
 
 # --- taken back ---
@@ -112,6 +142,7 @@ def test_a_settlement_that_is_taken_back_gives_every_byte_back(before: bytes) ->
 
 def test_the_edit_of_a_settlement_names_the_fields_and_the_run_by_their_texts() -> None:
     edit = entry_edit("k", text(), settled_entry(text(), DONE, RUN))
+    assert edit.key == "k"
     assert {c.name: (c.before, c.after) for c in edit.fields} == {
         "status": ('"running"', '"done"'),
         "endedAt": (None, "2000"),
@@ -148,7 +179,9 @@ def test_what_has_been_written_since_stays_and_so_does_its_time() -> None:
     ],
 )
 def test_a_field_that_is_no_longer_what_the_repair_wrote_refuses_it(over: dict[str, Any]) -> None:
-    with pytest.raises(CannotSplice, match="no longer"):
+    with pytest.raises(
+        CannotSplice, match=r"^(status|endedAt|runtimeMs|lastRunId) is no longer what the repair wrote$"
+    ):
         restored_entry(settled(**over), EDIT)
 
 
@@ -162,7 +195,7 @@ def test_a_field_that_is_no_longer_what_the_repair_wrote_refuses_it(over: dict[s
     ],
 )
 def test_an_edit_of_the_run_that_is_no_settlement_is_not_taken_back(run: tuple[FieldEdit, ...]) -> None:
-    with pytest.raises(CannotSplice, match="as a settlement does"):
+    with pytest.raises(CannotSplice, match=r"^the repair has not left the run of the turn as a settlement does$"):
         restored_entry(settled(), Edit("k", run))
 
 

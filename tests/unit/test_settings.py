@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 8787,
     "allowed_hosts": (),
+    "cors_origins": (),
     "api_token": None,
     "auth": "token",
     "auto_repair": True,
@@ -221,6 +222,18 @@ def test_a_folder_whose_name_has_a_comma_or_colon_is_taken_whole(given: Set, tmp
     for text in (str(folder), "~/a, b:c"):
         given(state_dir=text)
         assert load_settings().state_dir == (text,)
+
+
+def test_origins_are_a_list_of_schemes_hosts_and_ports(given: Set) -> None:
+    given(cors_origins="https://Dash.Example, http://127.0.0.1:3000,http://[::1]:8080")
+    assert load_settings().cors_origins == ("https://dash.example", "http://127.0.0.1:3000", "http://[::1]:8080")
+
+
+@pytest.mark.parametrize("wrong", ["*", "dash.example", "https://dash.example/", "https://a b", "ftp://x", "null"])
+def test_an_origin_that_is_none_is_refused_with_one_line(given: Set, wrong: str) -> None:
+    given(cors_origins=wrong)
+    with pytest.raises(SettingsError, match="CLAWMEND_CORS_ORIGINS: an origin is written"):
+        load_settings()
 
 
 def test_allowed_hosts_are_a_list_in_any_case(given: Set) -> None:

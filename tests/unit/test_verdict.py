@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.domain.model import (
+    Claim,
     Code,
     End,
     Event,
@@ -80,6 +81,8 @@ def test_the_first_answer_stands_in_the_order_of_the_questions() -> None:
         trails=(open_trail(10, problem="no event"),),
         trail_problem="a link",
         lock=held,
+        claims=(Claim("task_runs", outlives=False),),
+        claims_problem="damaged",
         children=("agent:main:subagent:x",),
     )
 
@@ -99,6 +102,8 @@ def test_the_first_answer_stands_in_the_order_of_the_questions() -> None:
     takes(Code.UNPROVABLE, "without startedAt", started_at=STARTED)
     takes(Code.UNPROVABLE, "future", updated_at=STARTED)
     takes(Code.WORKING, "4711", lock=None)
+    takes(Code.WORKING, "task_runs", claims=())
+    takes(Code.UNPROVABLE, "damaged", claims_problem=None)
     takes(Code.UNPROVABLE, "a link", trail_problem=None)
     takes(Code.UNPROVABLE, "no event", trails=(open_trail(10, torn=True),))
     takes(Code.WORKING, "being written", trails=(open_trail(10),))

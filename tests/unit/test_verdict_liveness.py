@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.model import Code, End, FileIdentity, Gateway, Liveness, Trail, Verdict
+from app.domain.model import Claim, Code, End, FileIdentity, Gateway, Liveness, Trail, Verdict
 from tests.unit.test_verdict import ABSENT, ALIVE, NOW, UNKNOWN, an_end, ended_trail, open_trail, verdict
 
 ACTIVE = Liveness(True, False, NOW)
@@ -114,3 +114,24 @@ def test_of_a_gateway_that_nobody_asked_nothing_is_known_and_a_run_is_not_regist
 def test_a_success_has_its_30_seconds_with_any_answer_but_a_veto() -> None:
     for liveness in (Liveness(), INACTIVE, IDLE):
         assert window(an_end(0), liveness, registered=False) == 30
+
+
+# --- what its own books say ---
+
+ITS_OWN, ELSEWHERE = Claim("task_runs", outlives=False), Claim("worker_session_placements", outlives=True)
+
+
+@pytest.mark.parametrize("claim", [ITS_OWN, ELSEWHERE])
+@pytest.mark.parametrize("gateway", [ALIVE, UNKNOWN, Gateway("running", NOW - 1_000)])
+@pytest.mark.parametrize("end", EVERY_END)
+def test_a_claim_is_a_veto_while_its_gateway_may_run(end: End, gateway: Gateway, claim: Claim) -> None:
+    judged = verdict(ended_trail(end, registered=True), claims=(claim,), gateway=gateway, liveness=IDLE)
+    assert (judged.code, judged.settlement, judged.ripe) == (Code.WORKING, None, False)
+
+
+def test_a_claim_of_a_gateway_that_is_gone_is_none_unless_a_worker_elsewhere_made_it() -> None:
+    ended = ended_trail(an_end(HOUR))
+    assert verdict(ended, claims=(ITS_OWN,), gateway=ABSENT).code is Code.STUCK
+    assert verdict(ended, claims=(ITS_OWN, ELSEWHERE), gateway=ABSENT).reason == (
+        "somebody still works on it, by worker_session_placements in the gateway's state database"
+    )

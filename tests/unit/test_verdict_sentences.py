@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.model import Gateway, Policy, Trail, TranscriptLock
+from app.domain.model import Claim, Gateway, Policy, Trail, TranscriptLock
 from tests.unit.test_verdict import (
     ABSENT,
     EARLIER,
@@ -44,6 +44,16 @@ RESTARTED = Gateway("running", NOW - 60_000)
         ),
         ("working: process 4711 holds the lock of its transcript", (), {"lock": TranscriptLock(4711, True)}),
         ("working: a process holds the lock of its transcript", (), {"lock": TranscriptLock(None, None)}),
+        (
+            "working: somebody still works on it, by task_runs in the gateway's state database",
+            (ended_trail(an_end(60)),),
+            {"claims": (Claim("task_runs", outlives=False), Claim("subagent_runs", outlives=False))},
+        ),
+        (
+            "unprovable: who else works on it cannot be told: the state database: it is damaged",
+            (ended_trail(an_end(60)),),
+            {"claims_problem": "the state database: it is damaged"},
+        ),
         (
             "working: its trajectory is being written at this moment",
             (open_trail(10, torn=True),),

@@ -63,7 +63,7 @@ def _at_the_mount(played: Played, moment: Moment) -> tuple[list[tuple[str, str]]
     if store not in {*versions.gateway, *versions.ours()}:
         found.append(("the store is the old or the new version", _described(store)))
     try:
-        left = _read_audit(world)
+        left = read_audit(world)
     except (AuditUnavailable, AssertionError, sqlite3.Error) as error:
         return [*found, ("the audit database opens", str(error))], []
     mine = [a for a in left if a.kind == played.kind]
@@ -120,7 +120,7 @@ def _in_the_end(played: Played, moment: Moment, store: bytes) -> set[bytes]:
     return set(made) if moment.arrived is None else {made[moment.arrived]}
 
 
-def _read_audit(world: World) -> list[Attempt]:
+def read_audit(world: World) -> list[Attempt]:
     path = world.folder / "own" / "audit.db"
     assert path.exists(), "it is gone"
     connection = sqlite3.connect(path)

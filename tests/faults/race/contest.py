@@ -49,7 +49,7 @@ class Contest:
     """Where `app` is taken from: another tree for an ablation."""
 
 
-class _Racer:
+class Racer:
     """A process that says one word when it is ready, runs when told, and says all it knows when its input ends."""
 
     def __init__(self, stack: ExitStack, command: list[str], folder: Path, app: Path) -> None:
@@ -97,11 +97,11 @@ class _Racer:
 def race(contest: Contest, folder: Path) -> Result:
     field = lay_out(folder, contest.size)
     with ExitStack() as stack:
-        gateway = _Racer(stack, _gateway(contest, field), folder, contest.app)
+        gateway = Racer(stack, _gateway(contest, field), folder, contest.app)
         gateway.ready()
         names = sorted(os.listdir(field.store.parent))
-        repairer = _Racer(stack, _repairer(contest, field), folder, contest.app)
-        reader = _Racer(stack, _python("reader", str(field.store)), folder, contest.app)
+        repairer = Racer(stack, _repairer(contest, field), folder, contest.app)
+        reader = Racer(stack, _python("reader", str(field.store)), folder, contest.app)
         repairer.ready()
         reader.ready()
         for racer in (repairer, gateway):

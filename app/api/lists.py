@@ -1,0 +1,144 @@
+"""The lists of sessions: filtered, in pages, with a tag that changes when what was found changes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.api.views import describe_finding, describe_problems, describe_scan
+from app.domain.model import Code, Policy
+from app.reconcile.report import Finding, Report, age_order
+
+_KEPT = 32
+"""As many different answers are kept of one report."""
+
+Place = tuple[int, str, str]
+"""Where a session stands in the order of a list."""
+
+
+class BadCursor(ValueError):
+    """It is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which sessions are asked for. `min_age`: seconds."""
+
+    codes: tuple[Code, ...]
+    evidence: bool
+    """With it, the oldest first; without it, by their names, and with what is wrong with the stores."""
+    agent: str | None = None
+    min_age: float | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One answer. `count`: how many match, on all pages."""
+
+    body: bytes
+    tag: str
+    count: int
+
+
+class Lists:
+    """The lists of one report, each session serialised once, whoever asks how often. Any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = -1
+        self._made: OrderedDict[Query, Listing] = OrderedDict()
+        self._items: dict[tuple[tuple[str, str], bool], _Item] = {}
+
+    def get(self, report: Report, policy: Policy, query: Query) -> Listing:
+        """Raises BadCursor."""
+        after = _place_in(query.cursor)
+        with self._lock:
+            if self._number != report.number:
+                self._number = report.number
+                self._made, self._items = OrderedDict(), {}
+            made = self._made.pop(query, None) or self._listing(report, policy, query, after)
+            self._made[query] = made
+            if len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+            return made
+
+    def _listing(self, report: Report, policy: Policy, query: Query, after: Place | None) -> Listing:
+        now = report.finished_at or 0
+        order = age_order if query.evidence else _name_order
+        found = sorted((f for f in report.findings() if _wanted(f, query)), key=order)
+        items = [(f, self._item(f, policy, now, evidence=query.evidence)) for f in found]
+        if query.min_age is not None:
+            items = [(f, item) for f, item in items if item.age is not None and item.age >= query.min_age]
+        page = [(f, item) for f, item in items if after is None or order(f) > after]
+        more = query.limit is not None and len(page) > query.limit
+        page = page[: query.limit]
+        answer: dict[str, Any] = {
+            "count": len(items),
+            "items": [orjson.Fragment(item.text) for _, item in page],
+            "next": _cursor(order(page[-1][0])) if more else None,
+            "scan": describe_scan(report),
+        }
+        said = hashlib.sha256(orjson.dumps([len(items), answer["next"]]))
+        for _, item in page:
+            said.update(item.digest)
+        if not query.evidence:
+            answer["problems"] = describe_problems(report)
+            said.update(orjson.dumps(answer["problems"]))
+        return Listing(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', len(items))
+
+    def _item(self, finding: Finding, policy: Policy, now: int, *, evidence: bool) -> _Item:
+        name = finding.name, evidence
+        if name not in self._items:
+            self._items[name] = _item_of(describe_finding(finding, policy, now, evidence=evidence))
+        return self._items[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    text: bytes
+    digest: bytes
+    """Of all that was found; not of what only the clock changes."""
+    age: float | None
+
+
+def _item_of(item: dict[str, Any]) -> _Item:
+    text, age = orjson.dumps(item), item.pop("stuck_for_seconds")
+    del item["reason"]  # it tells ages too, and nothing that is not in the verdict and the evidence
+    if "evidence" in item:
+        evidence = {**item["evidence"], "watched_seconds": None, "calm_seconds": None}
+        item["evidence"] = {**evidence, "liveness": {**evidence["liveness"], "asked_at": None}}
+    return _Item(text, hashlib.sha256(orjson.dumps(item)).digest(), age)
+
+
+def _wanted(finding: Finding, query: Query) -> bool:
+    return finding.verdict.code in query.codes and query.agent in (None, finding.agent_id)
+
+
+def _name_order(finding: Finding) -> Place:
+    return 0, *finding.name
+
+
+def _cursor(place: Place) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(place)).decode()
+
+
+def _place_in(cursor: str | None) -> Place | None:
+    """Raises BadCursor."""
+    if cursor is None:
+        return None
+    try:
+        match orjson.loads(base64.urlsafe_b64decode(cursor.encode())):
+            case [int(since), str(path), str(key)]:
+                return since, path, key
+    except (binascii.Error, orjson.JSONDecodeError, UnicodeEncodeError):
+        pass
+    raise BadCursor

@@ -1,0 +1,91 @@
+"""A write to a database whose disk fails, or is watched: by a VFS of SQLite's that lays itself over the usual one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tests.stuck_rows import Stuck, stuck
+from tests.world import World
+
+
+class Disk(apsw.VFS):
+    """`calls` has what was done to which file; the call named `fails` gives an error, from its `after`-th on."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.fails = ""
+        self.after = 0
+        super().__init__("watched", "unix", makedefault=True)
+
+    def done(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.fails and self.calls.count(call) > self.after:
+            raise apsw.IOError("the disk says no")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
+        return File(name, flags, self)
+
+
+class File(apsw.VFSFile):
+    def __init__(self, name: Any, flags: list[int], disk: Disk) -> None:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        self._kind = "log" if path.endswith("-wal") else "database"
+        self._disk = disk
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        self._disk.done(f"write {self._kind}")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:
+        self._disk.done(f"sync {self._kind}")
+        super().xSync(flags)
+
+
+@pytest.fixture
+def row(world: World) -> Stuck:
+    return stuck(world)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    made = Disk()
+    yield made
+    made.unregister()
+
+
+def test_what_is_said_to_be_written_was_brought_to_the_disk_after_its_last_byte(row: Stuck, disk: Disk) -> None:
+    assert row.write().kind == "written"
+    log = [call for call in disk.calls if call.endswith("log")]
+    assert log[-1] == "sync log"
+    assert "write log" in log
+
+
+def test_a_commit_that_the_disk_does_not_confirm_is_unknown(row: Stuck, disk: Disk) -> None:
+    disk.fails, disk.after = "sync log", 1  # the first is that of the log's own beginning
+    said = row.write()
+    assert (said.kind, said.code, said.held_ms) == ("unknown", "commit_failed", None)
+    assert said.detail.startswith("the disk did not confirm it: ")
+
+
+def test_a_disk_without_room_for_the_log_leaves_the_row_as_it_was(row: Stuck, disk: Disk) -> None:
+    disk.fails = "write log"
+    said = row.write()
+    assert said.kind in ("refused", "unknown")
+    disk.fails = ""
+    assert row.is_untouched()
+    assert row.write().kind == "written"
+
+
+def test_a_disk_that_fails_when_the_log_is_brought_in_does_not_take_back_what_was_said(row: Stuck, disk: Disk) -> None:
+    disk.fails = "write database"
+    assert row.write().kind == "written"
+    assert disk.calls.count("write database") > 0
+    disk.fails = ""
+    assert row.node()[3] == "done"
+    assert Path(f"{row.database.path}").stat().st_mode & 0o077 == 0
