@@ -34,6 +34,7 @@ ENDED_AT = {NEWEST: 1_795_370_012_096, MIDDLE: 1_795_384_184_387, FIRST: 1_795_3
 ENDED_AS = {NEWEST: "failed", MIDDLE: "done", FIRST: "failed"}
 AT_WORK = {NEWEST: "2026.9.6/killed-at-work", FIRST: "2026.8.1/killed-at-work"}
 """What the state database of the same version said, by recording."""
+AT_WORK[MIDDLE] = AT_WORK[NEWEST]  # none was recorded of 2026.9.5, whose state schema is 17
 
 
 class AgentDatabase:
