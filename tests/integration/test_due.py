@@ -125,6 +125,17 @@ def test_all_sessions_of_a_store_that_does_not_rest_wait_with_the_first(bench: B
     assert bench.keys() == []
 
 
+def test_a_store_that_does_not_rest_keeps_no_other_waiting_however_many_sessions_it_has(
+    bench: Bench, older: str
+) -> None:
+    (first,) = bench.report.find(older)
+    work, main = (next(s for s in bench.report.stores if f"/{name}/" in s.target.path) for name in ("work", "main"))
+    again = replace(first, evidence=replace(first.evidence, row=replace(first.evidence.row, key="agent:work:twin")))
+    bench.report = replace(bench.report, stores=(replace(work, findings=(first, again)), main))
+    bench.gateway_writes("work")
+    assert bench.keys() == [STUCK_KEY]
+
+
 def test_our_own_write_is_no_reason_to_wait(bench: Bench, older: str) -> None:
     bench.gateway_writes("work")
     (finding,) = bench.report.find(older)
@@ -140,6 +151,14 @@ def test_where_another_hand_writes_the_file_need_not_rest(bench: Bench, older: s
     bench.gateway_writes("work")
     bench.change(older, hand=hand)
     assert bench.keys() == [older, STUCK_KEY]
+
+
+def test_a_folder_that_is_now_a_link_out_of_the_tree_is_not_due(bench: Bench, older: str) -> None:
+    elsewhere = bench.world.folder / "elsewhere"
+    bench.world.sessions("work").rename(elsewhere)
+    bench.world.sessions("work").symlink_to(elsewhere)
+    assert bench.keys() == [STUCK_KEY]
+    assert older == "agent:work:older"
 
 
 def test_a_store_that_is_gone_is_not_due_and_ends_nothing(bench: Bench, older: str) -> None:
