@@ -245,6 +245,8 @@ def test_a_repair_by_one_hand_is_undone_by_the_other(
         undo = reconciler.repairer.undo(repair, PERSON)
         assert (repair.hand, undo.hand, undo.outcome) == (first, second, Outcome.APPLIED)
         assert {**row.database.entry(), "updatedAt": 0} == {**before, "updatedAt": 0}
+    asked = [a.params["agentId"] for a in with_plugin.asked if "agentId" in a.params]
+    assert set(asked) == {"main"}, "of no other agent's session was anything asked"
 
 
 def test_what_the_plugin_refuses_nobody_writes(
