@@ -214,7 +214,7 @@ def test_a_gateway_is_told_of_what_its_plugin_did_too_since_2026_8_1_remembers_i
     world: World, row: Stuck, with_plugin: DatabasePeer, beside: Beside
 ) -> None:
     reconciler = beside(with_plugin, auto_repair=False)
-    repair = by_a_person(reconciler)
+    repair = by_a_person(reconciler, LOCKED_OUT)
     assert (repair.hand, (repair.told or {})["answer"]) == ("plugin", "as_repaired")
     assert with_plugin.methods()[-2:] == ["sessions.list", "sessions.patch"]
     undo = reconciler.repairer.undo(repair, PERSON)
