@@ -21,7 +21,9 @@ from app.reconcile.standing import what_stands
 
 AFTER_SECONDS = (1.0, 5.0, 60.0)
 MOST_LOOKS = 12
-"""A file of ours that cannot be taken away is come back to, later each time: about 9 hours in all."""
+"""A file of ours that cannot be taken away is come back to, later each time: about 9 hours in all. A store that cannot
+be read is come back to without an end, since nothing else tells what became of the attempt; so many looks are written.
+"""
 
 
 class Looker:
@@ -102,10 +104,13 @@ class Looker:
                 self._finish(attempt, outcome, all_of_it=take_away(folder, left))
                 return outcome
         except (FileProblem, OSError) as error:
-            found = "gone" if getattr(error, "code", "") == "missing" else "unreadable"
-            outcome = self._note(attempt, found, Left())
-            self._finish(attempt, outcome, all_of_it=found == "gone")
-            return outcome
+            if getattr(error, "code", "") == "missing":
+                outcome = self._note(attempt, "gone", Left())
+                self._finish(attempt, outcome, all_of_it=True)
+                return outcome
+            if len(attempt.looks) < MOST_LOOKS:
+                return self._note(attempt, "unreadable", Left())
+            return attempt.outcome or Outcome.UNKNOWN  # said often enough; it is looked at until it can be read
 
     def _note(self, attempt: Attempt, found: str, left: Left) -> str:
         """Write down what was found, before that which tells it is taken away."""

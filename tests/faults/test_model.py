@@ -97,6 +97,13 @@ def test_a_write_that_comes_out_of_the_put_back_behind_a_kill_is_kept_though_it_
     state.passes("first", plan=(Happening("counts", "exchange", key=FIRST),))
 
 
+def test_a_store_that_is_odd_for_days_behind_a_kill_is_tidied_up_when_it_is_right_again(state: Machine) -> None:
+    """Found on 22 November 2026: after nine hours nobody came back for what the kill had left."""
+    crossing, death = Happening("deletes_row", "exchange", key=FIRST), Happening("kill", "exchange", nth=3)
+    state.loses_a_race("first", at="exchange", plan=(crossing, death), what="notes")
+    state.something_turns_odd("pipe")
+
+
 @pytest.mark.parametrize("turns", [("lease", True), ("exchange", False)], ids=["held shut", "exchanged"])
 @pytest.mark.parametrize(
     "dies", [Happening("kill", "lease", 2), Happening("kill", "exchange", 2)], ids=["lease", "exchange"]

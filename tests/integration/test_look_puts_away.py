@@ -144,6 +144,23 @@ def test_a_file_of_ours_that_cannot_be_read_now_is_not_put_away_by_guess(
     assert (left.exists(), repaired.now_is().finished_at) == (False, repaired.at + 120_000)
 
 
+def test_what_cannot_be_read_for_days_is_put_away_when_it_can_be_and_few_looks_are_written(
+    repaired: Repaired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found on 22 November 2026 by the model: after nine hours nobody came back for it, and it stayed for ever."""
+    left = repaired.beside(".tmp", repaired.before)
+    with monkeypatch.context() as patch:
+        fail(patch, "pread", errno.EIO)
+        for hour in range(1, 80):
+            repaired.look(hour * 3_600)
+    now = repaired.now_is()
+    assert ([look["found"] for look in now.looks], now.finished_at) == (["unreadable"] * MOST_LOOKS, None)
+    assert left.read_bytes() == repaired.before
+    repaired.look(80 * 3_600)
+    now = repaired.now_is()
+    assert (left.exists(), now.looks[-1]["found"], now.finished_at) == (False, "as_written", repaired.at + 288_000_000)
+
+
 def test_one_found_overwritten_is_over_unless_something_of_ours_is_still_there(
     repaired: Repaired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
