@@ -128,7 +128,7 @@ class Checks:
         raise AssertionError("I8: there is always something due")
 
     def _to_look_at(self, audit: AuditLog) -> list[Attempt]:
-        """Those that come to an end by themselves: what waits for a store to be readable again waits as long as that."""
+        """Those that come to an end by themselves: what waits for a store to be right again waits with it."""
         odd = self._world.oddities.of_the_store is not None
         return [a for a in audit.to_look_at() if not (odd and len(a.looks) >= MOST_LOOKS)]
 
