@@ -127,6 +127,15 @@ def test_a_row_that_was_written_since_is_judged_again_and_nothing_of_that_write_
     assert (attempt.outcome, entry["status"], entry["label"]) == (Outcome.APPLIED, "failed", "and again")
 
 
+def test_a_row_that_is_gone_since_it_was_found_is_not_settled_and_leaves_no_attempt(world: World, row: Stuck) -> None:
+    reconciler = world.reconciler(auto_repair=False)
+    finding = finding_of(run_pass(reconciler), LOCKED_OUT)
+    row.database.run("DELETE FROM session_nodes WHERE session_key = ?", LOCKED_OUT)
+    with pytest.raises(NotStuck, match="its row is gone"):
+        reconciler.repairer.settle(finding, PERSON)
+    assert attempts(reconciler) == []
+
+
 def test_a_turn_that_begins_after_the_judging_is_left_alone(
     world: World, row: Stuck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
