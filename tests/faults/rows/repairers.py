@@ -36,15 +36,17 @@ _LIVE_SECONDS = 0.05
 
 Hand = Callable[[str, bytes, bytes], Written]
 """Key, text before, text after."""
+Read = Callable[[str], bytes]
+"""The text of a row's entry. Raises FileProblem."""
 
 
 @dataclass
 class Repairer:
     """`hand` is what is told from another: judging and splicing are ours in each."""
 
-    database: Path
     keys: list[str]
     hand: Hand
+    read: Read
     settled: int = 0
     undone: int = 0
     came_of_it: Counter[str] = field(default_factory=Counter)
@@ -55,13 +57,10 @@ class Repairer:
     def work_on_one(self) -> None:
         key = self._random.choice(self.keys)
         try:
-            with Folder(str(self.database.parent)) as folder:
-                found = read_entry(folder, self.database.name, key)
+            text = self.read(key)
         except FileProblem as problem:
             self.came_of_it[f"not read, {problem.code}"] += 1
             return
-        assert found is not None
-        text = found[1]
         entry = entry_of(text)
         if entry.status == RUNNING:
             assert entry.started_at is not None and entry.run_id is not None
@@ -82,37 +81,50 @@ class Repairer:
 
 
 @contextmanager
-def hand_of(who: str, state_dir: str, database: str) -> Iterator[Hand]:
-    """`ours`: the writer in a process that stays; `ours, as delivered`: a new process for each write."""
+def hand_of(who: str, state_dir: str, database: str) -> Iterator[tuple[Hand, Read]]:
+    """`ours`: the writer in a process that stays; `ours, as delivered`: a new process for each write. The others read by
+    the connection by which they write: another one that closes would take its locks from it, and its index.
+    """
 
     def order(key: str, before: bytes, after: bytes) -> Replacement:
         return Replacement(state_dir, state_dir, database, key, before, after, True, _LIVE_SECONDS)
 
+    def read(key: str) -> bytes:
+        with Folder(str(Path(database).parent)) as folder:
+            found = read_entry(folder, Path(database).name, key)
+        assert found is not None
+        return found[1]
+
     with ExitStack() as stack:
         if who == "ours":
             quick = QuickHand(stack)
-            yield lambda *given: quick(order(*given))
+            yield lambda *given: quick(order(*given)), read
         elif who == "ours, as delivered":
-            yield lambda *given: replace_in_a_process(order(*given), time.time_ns() // 1_000_000)
+            yield lambda *given: replace_in_a_process(order(*given), time.time_ns() // 1_000_000), read
         else:
             connection = stack.enter_context(closing(apsw.Connection(database)))
             connection.set_busy_timeout(1_000)
-            yield lambda *given: _common_fix(connection, who, *given)
+            yield lambda *given: _common_fix(connection, who, *given), lambda key: _now(connection, key, _TEXT)[0]
+
+
+_TEXT = "CAST(entry_json AS BLOB)"
+
+
+def _now(connection: apsw.Connection, key: str, what: str) -> tuple[Any, ...]:
+    return connection.execute(f"SELECT {what} FROM session_nodes WHERE session_key = ?", (key,)).fetchall()[0]
 
 
 def _common_fix(connection: apsw.Connection, who: str, key: str, before: bytes, after: bytes) -> Written:
     """Every statement of ours, in one transaction, and all that is different is what is compared, and when."""
-    columns = "CAST(entry_json AS BLOB), updated_at, status"
-
-    def now(what: str) -> tuple[Any, ...]:
-        return connection.execute(f"SELECT {what} FROM session_nodes WHERE session_key = ?", (key,)).fetchall()[0]
-
     try:
-        if who == "looks once more" and now(columns)[0] != before:
+        if who == "looks once more" and _now(connection, key, _TEXT)[0] != before:
             return Written("changed")
         connection.execute("BEGIN IMMEDIATE")
         judged = entry_of(before)
-        if who == "compares updated_at" and now("updated_at, status") != (judged.updated_at, judged.status):
+        if who == "compares updated_at" and _now(connection, key, "updated_at, status") != (
+            judged.updated_at,
+            judged.status,
+        ):
             connection.execute("ROLLBACK")
             return Written("changed")
         _write(connection, key, entry_of(after))
@@ -131,9 +143,9 @@ def main(given: dict[str, Any]) -> None:
         sys.stdin.read()
         over.set()
 
-    with hand_of(given["who"], given["state_dir"], given["database"]) as hand:
+    with hand_of(given["who"], given["state_dir"], given["database"]) as (hand, read):
         threading.Thread(target=wait, daemon=True).start()
-        repairer = Repairer(Path(given["database"]), given["keys"], hand)
+        repairer = Repairer(given["keys"], hand, read)
         print(json.dumps({"ready": True}), flush=True)
         begin.wait()
         while not over.is_set():
