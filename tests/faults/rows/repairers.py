@@ -82,7 +82,7 @@ class Repairer:
 
 @contextmanager
 def hand_of(who: str, state_dir: str, database: str) -> Iterator[tuple[Hand, Read]]:
-    """`ours`: the writer in a process that stays; `ours, as delivered`: a new process for each write. The others read by
+    """`ours`: the writer in a process that stays; `ours, as delivered`: a new process for each write. Others read by
     the connection by which they write: another one that closes would take its locks from it, and its index.
     """
 
