@@ -19,7 +19,7 @@ from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import wait_until
 from tests.integration.conftest import up
 from tests.peer import Peer, Refuse, Silence
-from tests.world import PERSON, STUCK_KEY, World, attempts, finding_of, run_pass
+from tests.world import PERSON, STUCK_KEY, World, attempts, finding_of, run_for, run_pass
 
 
 @pytest.fixture
@@ -206,6 +206,18 @@ def test_a_persons_repair_and_its_undo_are_told_at_once(
     assert (told(undo), patches(peer), world.row()["status"]) == ("as_repaired", 2, "running")
     run_pass(reconciler)
     assert patches(peer) == 2, "a pass does not tell it again"
+
+
+def test_the_schedulers_repair_is_told_at_the_end_of_the_pass_and_not_with_each_of_them(
+    world: World, peer: Peer, beside: Callable[..., Reconciler]
+) -> None:
+    """Each telling makes the gateway write its store."""
+    reconciler = beside(peer, auto_repair=False)
+    finding = finding_of(run_for(reconciler, world.clock, 125))
+    attempt = reconciler.repairer.settle(finding, Ask(Trigger.SCHEDULER, "clawmend", "its window has passed"))
+    assert (attempt.outcome, told(attempt), patches(peer)) == (Outcome.APPLIED, None, 0)
+    run_pass(reconciler)
+    assert (told(attempts(reconciler)[0]), patches(peer)) == ("as_repaired", 1)
 
 
 def test_a_dry_run_tells_nobody(world: World, peer: Peer, beside: Callable[..., Reconciler]) -> None:
