@@ -220,6 +220,23 @@ def test_the_schedulers_repair_is_told_at_the_end_of_the_pass_and_not_with_each_
     assert (told(attempts(reconciler)[0]), patches(peer)) == ("as_repaired", 1)
 
 
+def test_a_person_gets_the_repair_though_what_came_of_telling_cannot_be_written_down(
+    world: World, peer: Peer, beside: Callable[..., Reconciler]
+) -> None:
+    reconciler = beside(peer, auto_repair=False)
+    finding = finding_of(run_pass(reconciler))
+    database = world.folder / "own" / "audit.db"
+
+    def the_audit_goes(params: dict[str, Any]) -> dict[str, Any]:
+        database.rename(database.with_name("away"))
+        return peer.patch_session(params)
+
+    peer.on["sessions.patch"] = the_audit_goes
+    attempt = reconciler.repairer.settle(finding, PERSON)
+    database.with_name("away").rename(database)
+    assert (attempt.outcome, told(attempts(reconciler)[0]), patches(peer)) == (Outcome.APPLIED, None, 1)
+
+
 def test_a_dry_run_tells_nobody(world: World, peer: Peer, beside: Callable[..., Reconciler]) -> None:
     reconciler = beside(peer, auto_repair=False)
     dry = Ask(Trigger.API, "a person", "a test", dry_run=True)
