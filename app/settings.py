@@ -1,4 +1,4 @@
-"""Every setting, read from `CLAWMEND_*` and a `.env` file; docs/settings.md and .env.example name each."""
+"""Every setting, read from `CLAWMEND_*` and a `.env` file; docs/reference/settings.md and .env.example name each."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _PASSES = ("finished", "failed", "abandoned")
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """What `docs/metrics.md` lists; in OpenMetrics for who accepts it. No login: it holds counts only."""
+    """What `docs/reference/metrics.md` lists; in OpenMetrics for who accepts it. No login: it holds counts only."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     return Response(
         encode(request.app.state.metrics), headers={"content-type": media_type, "cache-control": "no-store"}

@@ -1,4 +1,4 @@
-"""Every error that the API can answer, as problem+json (RFC 9457); docs/errors.md is held against this table."""
+"""Every error that the API can answer, as problem+json (RFC 9457); docs/reference/errors.md is held against this table."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
 MEDIA_TYPE = "application/problem+json"
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
-    "bad_request": (400, "The request cannot be read", "Send JSON as docs/api.md shows it."),
+    "bad_request": (400, "The request cannot be read", "Send JSON as docs/reference/api.md shows it."),
     "unauthorized": (401, "The token is missing or wrong", "Send `Authorization: Bearer <token>`; the token file's path stands in the log."),
     "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
     "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
-    "method_not_allowed": (405, "This method does not fit here", "docs/api.md lists the calls."),
+    "method_not_allowed": (405, "This method does not fit here", "docs/reference/api.md lists the calls."),
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
     "ambiguous": (409, "Two sessions answer to this id", "Use the session key, percent-encoded, and only one state dir that has it."),
     "cannot_undo": (409, "This repair cannot be taken back", "The row has moved on: look at it with GET /sessions/{id}."),

@@ -56,7 +56,7 @@ ATTEMPTS = Table(
 
 
 class Outcome(StrEnum):
-    """How an attempt ended; None in the table while it is open. docs/repair.md explains each."""
+    """How an attempt ended; None in the table while it is open. docs/explanation/repair.md explains each."""
 
     APPLIED = "applied"
     OVERWRITTEN = "overwritten"

@@ -17,7 +17,7 @@ SETTLED_FIELDS = ("status", "endedAt", "runtimeMs", "abortedLastRun")
 
 
 class Code(StrEnum):
-    """What a session is found to be; the table in docs/verdicts.md explains each."""
+    """What a session is found to be; the table in docs/reference/verdicts.md explains each."""
 
     SETTLED = "settled"
     WORKING = "working"
@@ -261,7 +261,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The windows, in seconds. docs/settings.md has the setting of each."""
+    """The windows, in seconds. docs/reference/settings.md has the setting of each."""
 
     stale_after: float = 30.0
     error_quiet: float = 120.0

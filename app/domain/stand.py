@@ -9,7 +9,7 @@ from app.domain.model import Gateway
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How a writer stands to the gateway. The table in docs/sqlite-writing.md explains each code."""
+    """How a writer stands to the gateway. The table in docs/explanation/sqlite-writing.md explains each code."""
 
     live: bool | None
     """It runs, and nothing runs in it for this session; False: it is stopped; None: nothing may be written."""

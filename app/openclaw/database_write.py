@@ -57,7 +57,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of it. The table in docs/sqlite-writing.md explains each code."""
+    """What became of it. The table in docs/explanation/sqlite-writing.md explains each code."""
 
     kind: Kind
     code: str = ""

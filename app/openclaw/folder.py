@@ -27,7 +27,7 @@ _WORDS = {
 
 
 class FileProblem(Exception):
-    """A file that cannot be read as one. `code` is one of docs/errors.md."""
+    """A file that cannot be read as one. `code` is one of docs/reference/errors.md."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

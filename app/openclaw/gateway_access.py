@@ -43,7 +43,7 @@ class Access:
 
 
 class NoAccess(Exception):
-    """The gateway cannot be spoken with; `code` is one of docs/gateway.md."""
+    """The gateway cannot be spoken with; `code` is one of docs/explanation/gateway.md."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

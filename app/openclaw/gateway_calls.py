@@ -23,7 +23,7 @@ _MOST_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came of telling the gateway; `answer` is one of docs/gateway.md."""
+    """What came of telling the gateway; `answer` is one of docs/explanation/gateway.md."""
 
     answer: str
     """`as_repaired`, `otherwise` (it answered with another row) or `not_told`."""

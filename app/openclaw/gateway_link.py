@@ -23,7 +23,7 @@ _CODES = {"PROTOCOL_MISMATCH": "other_protocol", "UNAVAILABLE": "starting"}
 
 
 class LinkFailed(Exception):
-    """There is no connection, or it broke; `code` is one of docs/gateway.md."""
+    """There is no connection, or it broke; `code` is one of docs/explanation/gateway.md."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

@@ -30,7 +30,7 @@ _HUSH_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """How it stands with one gateway; `code` is one of docs/gateway.md."""
+    """How it stands with one gateway; `code` is one of docs/explanation/gateway.md."""
 
     code: str = "connecting"
     detail: str = ""

@@ -24,7 +24,7 @@ _RECOVERY = (
 
 
 class StoreProblem(Exception):
-    """A store that cannot be judged. `code` is one of docs/errors.md; `detail` is for a person."""
+    """A store that cannot be judged. `code` is one of docs/reference/errors.md; `detail` is for a person."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

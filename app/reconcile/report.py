@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a store, or a whole state dir, could not be judged; `code` is one of docs/errors.md."""
+    """Why a store, or a whole state dir, could not be judged; `code` is one of docs/reference/errors.md."""
 
     code: str
     detail: str

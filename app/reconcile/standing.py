@@ -24,7 +24,7 @@ def row_in(folder: Folder, target: StoreTarget, key: str, limit: int) -> Row | N
 
 
 def what_stands(folder: Folder, target: StoreTarget, attempt: Attempt, limit: int) -> str:
-    """One of the words of docs/repair.md."""
+    """One of the words of docs/explanation/repair.md."""
     try:
         row = row_in(folder, target, attempt.session_key, limit)
     except FileProblem as error:

@@ -1,7 +1,7 @@
 """Beside a gateway that writes the same rows of a database: no write of it is lost, and nobody reads half a row.
 
 The bounded form takes a minute or two. The long form (`--soak`) takes a quarter of an hour and prints the table of
-docs/safety.md.
+docs/explanation/safety.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Clawmend may cost, whatever it looks at: memory, and bytes that are read.
 
-Memory and bytes are no timings: a claim that does not hold fails here. Each stands in docs/safety.md.
+Memory and bytes are no timings: a claim that does not hold fails here. Each stands in docs/explanation/safety.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Beside the gateway's own writer: no write of it is lost, nobody reads nonsense, every overwritten repair is noticed.
 
 The bounded form takes about 80 s. The long form (`--soak`) takes about half an hour and prints the table of
-docs/safety.md; with `RACES_JSON=FILE` in the environment every result is written there as well.
+docs/explanation/safety.md; with `RACES_JSON=FILE` in the environment every result is written there as well.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ OTHERS = {"up", "process_resident_memory_bytes"}
 
 
 def documented() -> dict[str, set[str]]:
-    """The metrics of docs/metrics.md, which a test holds against those that are shown, and their labels."""
-    rows = re.findall(r"^\| `(clawmend_\w+)` \| ([^|]*)\|", (TOP / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    """The metrics of docs/reference/metrics.md, which a test holds against those that are shown, and their labels."""
+    rows = re.findall(
+        r"^\| `(clawmend_\w+)` \| ([^|]*)\|", (TOP / "docs" / "reference" / "metrics.md").read_text(), re.MULTILINE
+    )
     return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
 
 

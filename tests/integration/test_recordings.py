@@ -38,7 +38,7 @@ NOT_STARTED = {"provider-5xx-retrying", "two-agents-running"}
 
 
 def story_calls_for(recording: str, age: float) -> Code:
-    """By hand, from `what_happened` and the table of docs/verdicts.md."""
+    """By hand, from `what_happened` and the table of docs/reference/verdicts.md."""
     if recording == STUCK:  # an end with `error`: another attempt may follow for 120 s
         return Code.ENDING if age < 2 * MINUTE else Code.STUCK
     if recording in ORPHANED:

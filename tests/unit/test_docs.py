@@ -80,7 +80,7 @@ EXAMPLES = {
 
 
 def test_the_verdicts_page_has_every_code_with_a_sentence_that_is_really_said() -> None:
-    rows = table("docs/verdicts.md", "verdict")
+    rows = table("docs/reference/verdicts.md", "verdict")
     assert [row[0] for row in rows] == [str(c) for c in Code]
     said = {code: judge(example, Policy(), NOW) for code, example in EXAMPLES.items()}
     assert {code: v.code for code, v in said.items()} == {code: code for code in Code}
@@ -88,7 +88,7 @@ def test_the_verdicts_page_has_every_code_with_a_sentence_that_is_really_said() 
 
 
 def test_the_verdicts_page_says_what_a_person_may_force() -> None:
-    (sentence,) = re.findall(r"Of the ten, (.*?) can be forced", text("docs/verdicts.md"), re.S)
+    (sentence,) = re.findall(r"Of the ten, (.*?) can be forced", text("docs/reference/verdicts.md"), re.S)
     assert set(re.findall(r"`(\w+)`", sentence)) == {str(c) for c in FORCEABLE}
 
 
@@ -126,7 +126,7 @@ def literal_reasons() -> set[str]:
 
 
 def test_the_verdicts_page_explains_every_reason_for_unprovable() -> None:
-    explained = [re.escape(row[0]).replace("…", ".+") for row in table("docs/verdicts.md", "sentence")]
+    explained = [re.escape(row[0]).replace("…", ".+") for row in table("docs/reference/verdicts.md", "sentence")]
     reasons = literal_reasons()
     assert len(reasons) > 10
     assert [r for r in reasons if not any(re.fullmatch(e, r) for e in explained)] == []
@@ -140,7 +140,7 @@ def test_the_verdicts_page_says_what_each_end_is_settled_to() -> None:
         "error or cleanup, neither of the two above": End(0, "error"),
         "anything else": End(0, "paused"),
     }
-    rows = {row[0]: row[1] for row in table("docs/verdicts.md", "the end says")}
+    rows = {row[0]: row[1] for row in table("docs/reference/verdicts.md", "the end says")}
     assert rows == {end: target_status(value) or "not settled" for end, value in ends.items()}
 
 
@@ -171,7 +171,7 @@ def store_codes() -> set[str]:
 
 
 def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
-    rows = table("docs/errors.md", "code")
+    rows = table("docs/reference/errors.md", "code")
     answers = {row[0]: (int(row[1]), row[2]) for row in rows if row[1].isdigit()}
     assert answers == {code: (status, title) for code, (status, title, _) in PROBLEMS.items()}
     stores = [row[0] for row in rows if not row[1].isdigit()]
@@ -179,7 +179,7 @@ def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
 
 
 def test_the_repair_page_explains_every_outcome_and_every_look() -> None:
-    assert {row[0] for row in table("docs/repair.md", "outcome")} == {str(o) for o in Outcome}
+    assert {row[0] for row in table("docs/explanation/repair.md", "outcome")} == {str(o) for o in Outcome}
     said: set[str] = set()
     modules = [ast.parse(text(f"app/reconcile/{name}.py")) for name in ("looks", "standing")]
     for node in (node for module in modules for node in ast.walk(module)):
@@ -187,7 +187,7 @@ def test_the_repair_page_explains_every_outcome_and_every_look() -> None:
         if method or (isinstance(node, ast.Assign) and name_of(node.targets[0]) == "found"):
             values = [n.value for n in ast.walk(node) if isinstance(n, ast.Return)] if method else [node.value]
             said.update(w for v in values if v for w in results(v))
-    assert {row[0] for row in table("docs/repair.md", "found")} == said
+    assert {row[0] for row in table("docs/explanation/repair.md", "found")} == said
 
 
 def results(node: ast.expr) -> list[str]:
@@ -203,18 +203,18 @@ def test_the_api_page_has_a_heading_for_every_call_and_for_no_other(world: World
     schema = create_app(world.reconciler(), None).openapi()
     served = {(m.upper(), path) for path, methods in schema["paths"].items() for m in methods if m != "head"}
     served.add(("GET", "/openapi.json"))
-    written = set(re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/api.md"), re.M))
+    written = set(re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/reference/api.md"), re.M))
     assert {(m, re.sub(r"{.*?}", "{}", p)) for m, p in written} == {(m, re.sub(r"{.*?}", "{}", p)) for m, p in served}
 
 
 def test_the_cli_page_has_every_command_with_its_options_and_the_exit_codes() -> None:
     parsers = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    rows = {row[0].split()[1]: row[1] for row in table("docs/cli.md", "command")}
+    rows = {row[0].split()[1]: row[1] for row in table("docs/reference/cli.md", "command")}
     assert set(rows) == set(parsers)
     for name, parser in parsers.items():
         options = {o for a in parser._actions for o in a.option_strings if o.startswith("--")} - {"--help"}
         assert options == set(re.findall(r"--[a-z-]+", rows[name])), name
-    codes = [int(row[0]) for row in table("docs/cli.md", "code")]
+    codes = [int(row[0]) for row in table("docs/reference/cli.md", "code")]
     assert codes == [cli.NOTHING_STUCK, cli.SOMETHING_STUCK, cli.COULD_NOT_TELL, 130]
 
 
@@ -240,7 +240,7 @@ def link_codes() -> set[str]:
 
 
 def test_the_gateway_page_has_every_word_for_a_link_and_what_to_do() -> None:
-    rows = table("docs/gateway.md", "link")
+    rows = table("docs/explanation/gateway.md", "link")
     assert sorted(row[0] for row in rows) == sorted(link_codes())
     assert all(row[1] and row[2] for row in rows)
 
@@ -253,20 +253,22 @@ def test_the_plugin_page_has_everything_that_the_plugin_says_and_what_becomes_of
     said = set(re.findall(r'(?:{ reason:|decision.reason =) "([a-z-]+)"', source)) | set(
         re.findall(r'"(active-run|unknown-shape)"', source)
     )
-    rows = {row[0]: row[2] for row in table("docs/plugin.md", "the plugin says")}
+    rows = {row[0]: row[2] for row in table("docs/how-to/plugin.md", "the plugin says")}
     assert rows == {word: "superseded" if word in _MOVED_ON else "refused" for word in said}
 
 
 def test_the_gateway_page_has_every_answer_to_the_telling() -> None:
     made = [c for m in ("openclaw/gateway_calls", "reconcile/gateways") for c in calls(m) if name_of(c.func) == "Told"]
-    assert {row[0] for row in table("docs/gateway.md", "told")} == {w for c in made for w in results(c.args[0])}
+    assert {row[0] for row in table("docs/explanation/gateway.md", "told")} == {
+        w for c in made for w in results(c.args[0])
+    }
 
 
 def test_the_api_page_shows_health_with_every_check(world: World) -> None:
     from app.api.health import health_checks
     from app.reconcile.service import Service
 
-    (shown,) = re.findall(r"\$ curl -s \$B/health\n((?:    .*\n)+)", text("docs/api.md"))
+    (shown,) = re.findall(r"\$ curl -s \$B/health\n((?:    .*\n)+)", text("docs/reference/api.md"))
     checks = {name: set(check) for name, check in json.loads(shown)["checks"].items()}
     assert checks == {name: set(check) for name, check in health_checks(Service(world.reconciler())).items()}
 

@@ -1,4 +1,4 @@
-"""The settings in .env.example and docs/settings.md are those that the program has."""
+"""The settings in .env.example and docs/reference/settings.md are those that the program has."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_the_example_file_with_its_marks_taken_off_says_the_defaults(
 
 
 def test_the_settings_page_names_every_setting_once() -> None:
-    named = [row[0] for row in table("docs/settings.md", "setting")]
+    named = [row[0] for row in table("docs/reference/settings.md", "setting")]
     assert sorted(named) == sorted(setting_name(f) for f in Settings.model_fields)
 
 
 @pytest.mark.parametrize("field", sorted(set(Settings.model_fields) - COMPUTED))
 def test_the_settings_page_gives_each_default(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = (r for r in table("docs/settings.md", "setting") if r[0] == setting_name(field))
+    (row,) = (r for r in table("docs/reference/settings.md", "setting") if r[0] == setting_name(field))
     monkeypatch.setenv(setting_name(field), row[1])
     assert getattr(Settings(_env_file=None), field) == Settings.model_fields[field].default  # type: ignore[call-arg]
 
@@ -70,7 +70,7 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None, float | None]:
 
 @pytest.mark.parametrize("field", sorted(n for n, f in Settings.model_fields.items() if any(bounds(f))))
 def test_the_settings_page_gives_each_range(field: str) -> None:
-    (row,) = (r for r in table("docs/settings.md", "setting") if r[0] == setting_name(field))
+    (row,) = (r for r in table("docs/reference/settings.md", "setting") if r[0] == setting_name(field))
     match = re.fullmatch(r"(over )?([\d.]+)(?: to ([\d.]+)| or more)", row[2])
     assert match, row[2]
     least, most = float(match[2]), float(match[3]) if match[3] else None

@@ -8,7 +8,7 @@ from typing import get_args
 from app.openclaw.database_write import Kind
 from tests.unit.test_docs import calls, name_of, table
 
-PAGE = "docs/sqlite-writing.md"
+PAGE = "docs/explanation/sqlite-writing.md"
 _PLACES = {"_Stop": (0, 1), "Written": (0, 1), "Stand": (None, 1)}
 """Where the kind and the code stand among the arguments of a call."""
 
@@ -36,7 +36,7 @@ def test_the_page_says_what_each_kind_means() -> None:
 
 
 def test_what_is_wrong_with_the_file_is_in_one_of_the_tables() -> None:
-    here = {row[0] for row in table(PAGE, "code")} | {row[0] for row in table("docs/errors.md", "code")}
+    here = {row[0] for row in table(PAGE, "code")} | {row[0] for row in table("docs/reference/errors.md", "code")}
     for module in ("openclaw/database_leases", "openclaw/database_write"):
         for call in calls(module):
             if name_of(call.func) == "FileProblem" and isinstance(call.args[0], ast.Constant):

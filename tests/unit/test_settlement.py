@@ -1,4 +1,4 @@
-"""From an end to the four fields: the mapping of docs/verdicts.md, and the ends that a real gateway wrote."""
+"""From an end to the four fields: the mapping of docs/reference/verdicts.md, and the ends that a real gateway wrote."""
 
 from __future__ import annotations
 

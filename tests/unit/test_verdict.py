@@ -291,7 +291,7 @@ def test_an_end_counts_for_the_row_that_it_names(named: dict[str, str | None], c
 
 @pytest.mark.parametrize("named", [{"session_id": "another"}, {"session_key": "agent:main:cron:job:run:1"}])
 def test_a_turn_that_began_after_the_last_end_is_working_whosever_end_it_is(named: dict[str, str]) -> None:
-    """docs/verdicts.md asks for an end of this turn (9) before it asks whose the end is (10)."""
+    """docs/reference/verdicts.md asks for an end of this turn (9) before it asks whose the end is (10)."""
     trail = ended_trail(an_end(600, **named))
 
     assert verdict(trail, row=row(started_at=NOW - 60_000)).code is Code.WORKING

@@ -5,5 +5,5 @@ steps: a word after every system call of a repair that changes something, and ev
 scenes: a repair, an undo and a crossed repair, played on an image;
 claims: what must hold of a copy that is mounted again.
 
-`python -m tests.faults.power` prints the table of docs/safety.md.
+`python -m tests.faults.power` prints the table of docs/explanation/safety.md.
 """

@@ -1,4 +1,4 @@
-"""Prints the table of docs/safety.md: file system x protocol -> what a power cut leaves."""
+"""Prints the table of docs/explanation/safety.md: file system x protocol -> what a power cut leaves."""
 
 from __future__ import annotations
 
