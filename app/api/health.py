@@ -106,8 +106,8 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
 
 
 def _gateway_check(links: GatewayLinks | None) -> dict[str, Any]:
-    """How many links stand how (docs/explanation/gateway.md has each word), how many gateways say on /readyz to be well, how many
-    have our plugin.
+    """How many links stand how (docs/explanation/gateway.md has each word), how many gateways say on /readyz to be
+    well, how many have our plugin.
     """
     if links is None:
         return {"status": "pass", "links": {"off": 1}, "ready": None, "plugins": None}

@@ -9,7 +9,7 @@ from app.domain.settlement import settle, target_status
 
 
 def judge(evidence: Evidence, policy: Policy, now: int) -> Verdict:
-    """Judge one session at `now` (epoch ms). Asks in the order of docs/reference/verdicts.md; the first answer stands."""
+    """Judge one session at `now` (epoch ms). Asks in the order of docs/reference/verdicts.md; the first one stands."""
     row = evidence.row
     if row.problem:
         return Verdict(Code.UNPROVABLE, row.problem)

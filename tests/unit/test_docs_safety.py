@@ -1,4 +1,4 @@
-"""docs/explanation/safety.md names what is there: each step that is taken out and the test that catches it, and every test."""
+"""docs/explanation/safety.md names what is there: each step taken out, the test that catches it, every test."""
 
 from __future__ import annotations
 

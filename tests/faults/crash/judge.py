@@ -154,7 +154,8 @@ def _tidy(seen: Seen, when: str) -> list[str]:
 def _kept(seen: Seen) -> bool:
     """The gateway, let in when we were killed or the disk failed, has built on ours; what crossed lies beside, whole.
 
-    This is the one thing that is not promised (docs/explanation/repair.md); the attempt is to say so then, with the file's name.
+    This is the one thing that is not promised (docs/explanation/repair.md); the attempt is to say so then, with the
+    file's name.
     """
     return seen.store == ON_OURS and GATEWAY in seen.beside
 

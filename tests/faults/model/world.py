@@ -118,7 +118,7 @@ class ModelWorld:
         os.waitpid(pid, 0)
         del self.clawmends[name]
         if odd is None and self.oddities.is_parted():
-            # A second name that came in our last instant (docs/explanation/repair.md, not promised): it keeps what it named.
+            # A second name that came in our last instant (docs/explanation/repair.md, not promised).
             assert self.oddities.forget_second_name() in [version.data for version in self.gateway.versions]
         self._catch_up()
 
