@@ -115,8 +115,9 @@ def _descend(path: str, root: str | None) -> int:
     if root is None:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in os.path.relpath(path, root).split(os.sep):
-        if part == os.curdir:
+    plain = path.startswith(f"{root}{os.sep}") and os.pardir not in path
+    for part in (path[len(root) + 1 :] if plain else os.path.relpath(path, root)).split(os.sep):
+        if part in ("", os.curdir):
             continue
         try:
             inner = os.open(part, _DIRECTORY, dir_fd=fd)

@@ -42,7 +42,7 @@ class Trails:
     pointer: FileIdentity | None = None
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """The trajectory cannot be looked for; the message is the reason."""
 
 
@@ -72,13 +72,13 @@ class TrailReader:
                 if current:
                     here = place
                     transcript = _identity(place, "transcript")
-                    with suppress(_Lost):  # a pointer that is no regular file is none
+                    with suppress(Lost):  # a pointer that is no regular file is none
                         pointer = _identity(_pointer_place(place))
                 for file in self._candidates(place, session_id, state_dir):
                     trail = self._trail(file, session_id)
                     if trail is not None:
                         trails.append(self._with_open_runs(file, trail, row))
-        except _Lost as lost:
+        except Lost as lost:
             return Trails((), str(lost), transcript, here)
         return Trails(tuple(trails), None, transcript, here, pointer)
 
@@ -97,9 +97,9 @@ class TrailReader:
             if root and _inside(pointed, root):
                 place = Place(root, os.path.dirname(pointed), os.path.basename(pointed))
                 if _identity(place) is None and _identity(sibling) is not None:
-                    raise _Lost("its trajectory pointer names a file that is not there")
+                    raise Lost("its trajectory pointer names a file that is not there")
                 return [*places, place]
-        raise _Lost("its trajectory pointer leads out of the state dir (set OPENCLAW_TRAJECTORY_DIR if that is meant)")
+        raise Lost("its trajectory pointer leads out of the state dir (set OPENCLAW_TRAJECTORY_DIR if that is meant)")
 
     def _with_open_runs(self, place: Place, trail: Trail, row: Row) -> Trail:
         """`trail` with the runs that are still open in it: looked for only where its end may close the row's turn."""
@@ -111,7 +111,7 @@ class TrailReader:
                     return replace(trail, torn=True)  # it is being written at this moment
                 runs = read_runs(fd, st.st_size, trail.end.ts - self._silent_ms, trail.end.run_id)
         except FileProblem as error:
-            raise _Lost(f"its trajectory cannot be used: {error.detail}") from None
+            raise Lost(f"its trajectory cannot be used: {error.detail}") from None
         self.bytes_read += runs.bytes_read
         trail = replace(trail, open_runs=runs.open, registered=runs.registered)
         self._known[place.path] = trail
@@ -131,7 +131,7 @@ class TrailReader:
         except FileProblem as error:
             if error.code == "missing":
                 return None
-            raise _Lost(f"its trajectory cannot be used: {error.detail}") from None
+            raise Lost(f"its trajectory cannot be used: {error.detail}") from None
         self.bytes_read += tail.bytes_read
         trail = trail_of(place.path, session_id, identity, tail)
         self._known[place.path] = trail
@@ -156,7 +156,7 @@ def transcript_place(session_id: str, session_file: str | None, sessions: Place,
             if parts[-3::2] == ["agents", "sessions"] and _inside(folder, agents):
                 return Place(agents, os.path.join(agents, parts[-2], "sessions"), name)
     if not _SAFE_ID.match(session_id):
-        raise _Lost("its sessionId is no file name and its row names no transcript")
+        raise Lost("its sessionId is no file name and its row names no transcript")
     return Place(sessions.root, sessions.folder, f"{session_id}.jsonl")
 
 
@@ -202,4 +202,4 @@ def _identity(place: Place, what: str = "trajectory") -> FileIdentity | None:
     except FileProblem as error:
         if error.code == "missing":
             return None
-        raise _Lost(f"its {what} cannot be used: {error.detail}") from None
+        raise Lost(f"its {what} cannot be used: {error.detail}") from None

@@ -23,13 +23,14 @@ from app.reconcile.looks import Looker
 from app.reconcile.plugin_hand import PluginHand
 from app.reconcile.put_off import PutOff
 from app.reconcile.repair import Repairer
-from app.reconcile.report import Finding, Report
+from app.reconcile.report import Finding, Report, StoreState
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
 from app.settings import Settings
 
 logger = logging.getLogger("clawmend")
 
+_OVER = (Code.STUCK, Code.ENDING)
 MOST_REPEATS = 3
 """How often a repair that the gateway overwrote is repeated before the session is put off."""
 
@@ -142,9 +143,7 @@ class Reconciler:
 
     def _next_due(self) -> int | None:
         now = self.clock.now()
-        moments = [
-            f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and not (f.held_by or f.unwritable)
-        ]
+        moments = [f.verdict.due_at for f in self.report.open() if f.verdict.due_at and not (f.held_by or f.unwritable)]
         if self.audit_problem is None:
             try:
                 moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
@@ -201,16 +200,21 @@ class Reconciler:
             number=self.report.number + 1,
             started_at=started_at,
             finished_at=self.clock.now(),
-            stores=tuple(replace(s, findings=tuple(map(self._marked, s.findings))) for s in sight.stores),
+            stores=tuple(self._with_marks(s) for s in sight.stores),
             state_problems=tuple(sight.state_problems),
             bytes_read=scanner.bytes_read,
         )
-        self.failing = self._put_off.forget_all_but(f.name for f in report.with_code(Code.STUCK, Code.ENDING))
+        self.failing = self._put_off.forget_all_but(f.name for f in report.with_code(*_OVER))
         return report
+
+    def _with_marks(self, store: StoreState) -> StoreState:
+        if any(f.verdict.code in _OVER for f in store.open):
+            return replace(store, open=tuple(self._marked(f) for f in store.open))
+        return store
 
     def _marked(self, finding: Finding) -> Finding:
         """With what keeps the scheduler away from it: an undo, or repairs that fail."""
-        if finding.verdict.code not in (Code.STUCK, Code.ENDING):
+        if finding.verdict.code not in _OVER:
             return finding
         held_by = None
         if self.audit_problem is None:

@@ -63,7 +63,14 @@ class StoreState:
     identity: FileIdentity | None = None
     problem: Problem | None = None
     """Why it is not judged; where it has findings, what is to be said of it besides."""
-    findings: tuple[Finding, ...] = ()
+    open: tuple[Finding, ...] = ()
+    """Sessions that are not settled."""
+    settled: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> Iterator[Finding]:
+        yield from self.open
+        yield from self.settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,15 @@ class Report:
         for store in self.stores:
             yield from store.findings
 
+    def open(self) -> Iterator[Finding]:
+        """Those that are not settled: few, as a rule, among many."""
+        for store in self.stores:
+            yield from store.open
+
     def with_code(self, *codes: Code) -> list[Finding]:
         """Findings of these verdicts, the oldest first."""
-        found = [f for f in self.findings() if f.verdict.code in codes]
-        return sorted(found, key=age_order)
+        among = self.findings() if Code.SETTLED in codes else self.open()
+        return sorted((f for f in among if f.verdict.code in codes), key=age_order)
 
     def find(self, name: str) -> list[Finding]:
         """The sessions that answer to `name`: a sessionId or a key."""

@@ -23,16 +23,19 @@ from app.openclaw.paths import (
     state_dir_of,
 )
 from app.openclaw.processes import running_gateway
+from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.hands import Hand, hand_for
 from app.reconcile.report import Finding, Problem, StoreState
+from app.reconcile.resting import Resting
 from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
 from app.reconcile.watch import Watches
 from app.settings import Settings
 
 _AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
+_OVER = (Code.STUCK, Code.ENDING)
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
 
@@ -43,6 +46,15 @@ class Sight:
 
     stores: list[StoreState] = field(default_factory=list)
     state_problems: list[tuple[str, Problem]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the stores of one state dir are, while its configuration and its agents' folders rest."""
+
+    config: SessionConfig
+    rest: Rest
+    targets: tuple[StoreTarget, ...]
 
 
 class Scanner:
@@ -65,13 +77,14 @@ class Scanner:
         self._env = env
         self._policy: Policy = settings.policy
         self._looked_at: set[str] = set()
+        self._places: dict[str, _Places] = {}
         self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
-        self._trails = TrailReader(
-            os.path.abspath(expand_home(trajectory_dir, home_dir(env))) if trajectory_dir else None,
-            settings.silent_after_seconds,
-        )
+        self._elsewhere = os.path.abspath(expand_home(trajectory_dir, home_dir(env))) if trajectory_dir else None
+        """Where trajectories are too: of a name that comes there no store's folder tells."""
+        self._trails = TrailReader(self._elsewhere, settings.silent_after_seconds)
+        self._resting = Resting(clock, self._policy)
         self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails)
 
     @property
@@ -91,9 +104,7 @@ class Scanner:
             try:
                 if not os.path.isdir(state.path):
                     raise FileProblem("no_state_dir", "there is no such folder; is CLAWMEND_STATE_DIR right?")
-                config = self._config(state)
-                targets += find_databases(state, config)
-                targets += find_stores(state, config, self._env)
+                targets += self._usual_places(state)
                 targets += self._stores.listed(state.path)
             except FileProblem as error:
                 problems.append((state.path, Problem(error.code, error.detail)))
@@ -101,8 +112,18 @@ class Scanner:
                 problems.append((state.path, Problem("config_unreadable", str(error))))
         return targets, problems
 
-    def _config(self, state: StateDir) -> SessionConfig:
-        return read_config(state.config_path, self._env)
+    def _usual_places(self, state: StateDir) -> tuple[StoreTarget, ...]:
+        """Where the configuration and the agents' folders say that stores are, or would be."""
+        config = read_config(state.config_path, self._env)
+        known = self._places.get(state.path)
+        if known is not None and known.config == config and known.rest.holds():
+            return known.targets
+        rest = rest_of([os.path.join(state.path, "agents")])
+        targets = (*find_databases(state, config), *find_stores(state, config, self._env))
+        self._places.pop(state.path, None)
+        if rest is not None and config.store is None:  # a place of the operator's own may have links on its way
+            self._places[state.path] = _Places(config, rest, targets)
+        return targets
 
     def scan(self, seen: Callable[[StoreTarget], None] = lambda _: None, skip: frozenset[str] = frozenset()) -> Sight:
         """Judge every row. `seen` is told of each store before anything of it is read; those in `skip` are left out."""
@@ -111,7 +132,9 @@ class Scanner:
 
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
         targets, problems = self.targets()
-        self._looked_at = {target.path for target in targets}
+        if (paths := {target.path for target in targets}) != self._looked_at:
+            self._stores.wake()
+        self._looked_at = paths
         sight = Sight(state_problems=problems)
         looked: list[tuple[StoreTarget, Known | Problem]] = []
         for target in targets:
@@ -128,7 +151,7 @@ class Scanner:
         for target, known in looked:
             if isinstance(known, Known):
                 seen(target)
-                running[target.path] = [self._judge(target, row, children) for row in known.open_rows]
+                running[target.path] = self._running(target, known, children)
         found = [f for findings in running.values() for f in findings]
         at_work = {f.target.state_dir for f in found if f.verdict.code in _AT_WORK}
         for state_dir in {target.state_dir for target in targets}:
@@ -137,8 +160,9 @@ class Scanner:
             if isinstance(known, Problem):
                 sight.stores.append(StoreState(target, problem=known))
             else:
-                findings = tuple(self._calmed(f) for f in running[target.path])
-                sight.stores.append(StoreState(target, known.identity, known.doubt, (*findings, *known.settled)))
+                running_now = (f if f.verdict.code not in _OVER else self._calmed(f) for f in running[target.path])
+                shown = StoreState(target, known.identity, known.doubt, (*running_now, *known.odd), known.settled)
+                sight.stores.append(shown)
         self._watches.forget_all_but({f.name for f in found})
         self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
         return sight
@@ -170,7 +194,7 @@ class Scanner:
                 return None
             row = next((r for r in known.open_rows if r.key == key), None)
             if row is None:
-                settled = next((f for f in known.settled if f.key == key), None)
+                settled = next((f for f in (*known.settled, *known.odd) if f.key == key), None)
                 return (settled, b"") if settled is not None else None
             return self._judge_now(target, row, known), known.entries.get(key, b"")
 
@@ -216,6 +240,20 @@ class Scanner:
         heir._stores.take_over(self._stores, without)
         return heir
 
+    def _running(self, target: StoreTarget, known: Known, children: dict[tuple[str, str], list[str]]) -> list[Finding]:
+        """The rows of one store that run: judged, or as they were found where nothing can have changed."""
+        rest = self._stores.rest(target.path)
+        if rest is None or not known.open_rows or self._elsewhere:
+            return [self._judge(target, row, children) for row in known.open_rows]
+        gateway = self._gateway(target.state_dir)
+        parents = {key for state_dir, key in children if state_dir == target.state_dir}
+        kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows))
+        if None not in kept:
+            return [finding for finding in kept if finding]
+        found = [old or self._judge(target, row, children) for old, row in zip(kept, known.open_rows, strict=True)]
+        self._resting.keep(target, rest, gateway, found)
+        return found
+
     def _children(self, looked: list[tuple[StoreTarget, Known | Problem]]) -> dict[tuple[str, str], list[str]]:
         """Who works for whom: by state dir and key of the parent, the keys that run or wait to run."""
         children: dict[tuple[str, str], list[str]] = {}
@@ -245,7 +283,7 @@ class Scanner:
         finding = Finding(target, evidence, judge(evidence, self._policy, now))
         if finding.verdict.code not in FORCEABLE:
             return finding
-        asked = ask_now or finding.verdict.code in (Code.STUCK, Code.ENDING)
+        asked = ask_now or finding.verdict.code in _OVER
         if asked:
             evidence = self._stores.claimed(target, evidence)
             finding = Finding(target, evidence, judge(evidence, self._policy, now))
@@ -260,9 +298,7 @@ class Scanner:
         return replace(finding, hand=self._hand(target, evidence, asked=asked))
 
     def _calmed(self, finding: Finding) -> Finding:
-        """`finding` judged again with what this pass knows of the others: only an end asks for it."""
-        if finding.verdict.code not in (Code.STUCK, Code.ENDING):
-            return finding
+        """`finding`, whose turn is over, judged again with what this pass knows of the others."""
         evidence = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir))
         return replace(finding, evidence=evidence, verdict=judge(evidence, self._policy, self._clock.now()))
 

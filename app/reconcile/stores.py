@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from app.clock import Clock
-from app.domain.model import RUNNING, Evidence, FileIdentity, Policy, Row
+from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.claims import ClaimsReader
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
-from app.openclaw.paths import StoreTarget
+from app.openclaw.paths import DATABASE_NAME, StoreTarget
 from app.openclaw.processes import read_transcript_lock
+from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_database import SessionsDatabaseReader
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.state_database import StateDatabaseReader
@@ -31,6 +32,8 @@ class Known:
 
     identity: FileIdentity
     settled: tuple[Finding, ...]
+    odd: tuple[Finding, ...]
+    """Rows that do not run, and are not settled either: they are broken."""
     open_rows: tuple[Row, ...]
     children: tuple[tuple[str, Row], ...]
     trails: dict[str, Trails] | None = None
@@ -55,6 +58,8 @@ class Stores:
         self._state_databases = StateDatabaseReader()
         self._claims = ClaimsReader()
         self._known: dict[str, Known] = {}
+        self._at_rest: dict[str, tuple[Rest, Known | None]] = {}
+        """By path: what must not have been touched for this to be the answer still."""
         self.bytes_read = 0
 
     def known(self, path: str) -> Known | None:
@@ -66,16 +71,50 @@ class Stores:
 
     def look(self, target: StoreTarget) -> Known | Problem | None:
         """What stands in one store; None when there is none."""
-        try:
-            known = self._look_at_database(target) if target.kind == "database" else self._look_at_file(target)
-        except (FileProblem, StoreProblem) as error:
-            self._known.pop(target.path, None)
-            return None if error.code == "missing" else Problem(error.code, error.detail)
-        if isinstance(known, Known):
-            self._known[target.path] = known
+        rested = self._at_rest.get(target.path)
+        if rested is not None and rested[0].holds():
+            return rested[1]
+        self._at_rest.pop(target.path, None)
+        rest = self._rest_of(target)
+        answer = self._look(target)
+        if isinstance(answer, Known):
+            self._known[target.path] = answer
         else:
             self._known.pop(target.path, None)
-        return known
+        if rest is not None and (answer is None or (target.kind == "file" and isinstance(answer, Known))):
+            self._at_rest[target.path] = rest, answer
+        return answer
+
+    def _look(self, target: StoreTarget) -> Known | Problem | None:
+        try:
+            return self._look_at_database(target) if target.kind == "database" else self._look_at_file(target)
+        except (FileProblem, StoreProblem) as error:
+            return None if error.code == "missing" else Problem(error.code, error.detail)
+
+    def _rest_of(self, target: StoreTarget) -> Rest | None:
+        """How everything stands that the answer on one store rests on: folders, for the names in them, and the files
+        that may be written in place. (Which agents there are is for `wake`.)
+        """
+        if target.kind == "database":
+            return rest_of((target.folder, target.path))
+        try:
+            elsewhere = [t.folder for t in self.listed(target.state_dir)]
+        except FileProblem:
+            return None
+        folders = dict.fromkeys([*_database_folders(target), *elsewhere])
+        databases = [os.path.join(f, name) for f in folders for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal")]
+        return rest_of((target.path, target.folder, *folders, *databases))
+
+    def rest(self, path: str) -> Rest | None:
+        """What has not been touched since the store at `path` was read: itself, and all names in its folder. None where
+        that is not known.
+        """
+        rested = self._at_rest.get(path)
+        return rested[0] if rested is not None else None
+
+    def wake(self) -> None:
+        """Believe of no store that it rests: which stores there are is another question now."""
+        self._at_rest.clear()
 
     def left_over(self, target: StoreTarget) -> bool:
         """Whether the rows of a sessions.json have moved to a database. Raises FileProblem: then nobody knows."""
@@ -155,12 +194,14 @@ def known_of(
     identity: FileIdentity = _NO_FILE,
 ) -> Known:
     rows = tuple(rows)
-    settled = tuple(
+    still = [
         Finding(target, evidence, judge(evidence, policy, 0))
         for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
-    )
+    ]
+    settled = tuple(f for f in still if f.verdict.code is Code.SETTLED)
+    odd = tuple(f for f in still if f.verdict.code is not Code.SETTLED)
     children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
-    return Known(identity, settled, tuple(r for r in rows if r.status == RUNNING), children)
+    return Known(identity, settled, odd, tuple(r for r in rows if r.status == RUNNING), children)
 
 
 def _database_folders(target: StoreTarget) -> list[str]:

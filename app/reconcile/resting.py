@@ -1,0 +1,125 @@
+"""Findings that stand from pass to pass: nothing of theirs was touched, and time alone does not change them yet.
+
+Only of sessions whose turn has no end on disk: whatever may be settled is looked at closely in every pass. What would
+make one of these another (an end, a new turn, a lock, a child, another gateway) touches its trajectory, its store, a
+name in its folder, or is compared here; and none is believed for ever.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.domain.model import Code, Gateway, Policy, Row, Trail
+from app.openclaw.paths import StoreTarget
+from app.openclaw.rest import Mark, Rest, rest_of, untouched
+from app.openclaw.trails import Lost, Place, transcript_place
+from app.reconcile.report import Finding
+
+_BELIEVED_FOR = 300.0
+"""Seconds after which a session is looked at closely all the same."""
+_BY_TIME_ONLY = (Code.WORKING, Code.SILENT, Code.ORPHANED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    finding: Finding
+    marks: tuple[tuple[str, Mark | None], ...]
+    since: int
+    until: float
+    """Epoch ms: from then on time alone may change the verdict; before `since` a clock was set back."""
+    believed_until: float
+    """By the monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    rest: Rest
+    gateway: Gateway
+    rows: tuple[_Kept | None, ...]
+    """In the order of the rows that run."""
+
+
+class Resting:
+    """Remembers from pass to pass. One thread at a time."""
+
+    def __init__(self, clock: Clock, policy: Policy) -> None:
+        self._clock = clock
+        self._silent_ms = policy.silent_after * 1000
+        self._stores: dict[str, _Store] = {}
+        self._turn = 0
+
+    def of(self, path: str, rest: Rest, gateway: Gateway, parents: set[str], count: int) -> list[Finding | None]:
+        """For each of the `count` rows that run in the store at `path`, which rests as `rest`: its finding, where that
+        stands. `parents`: keys of rows for which others run.
+        """
+        known = self._stores.get(path)
+        if known is None or known.rest is not rest or known.gateway != gateway:
+            return [None] * count
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return [
+            kept.finding
+            if kept is not None
+            and kept.since <= now < kept.until
+            and monotonic < kept.believed_until
+            and kept.finding.key not in parents
+            and untouched(kept.marks)
+            else None
+            for kept in known.rows
+        ]
+
+    def keep(self, target: StoreTarget, rest: Rest, gateway: Gateway, found: list[Finding]) -> None:
+        """Remember what was found of the rows that run in one store, all of them, in their order."""
+        before = self._stores.get(target.path)
+        old = {id(kept.finding): kept for kept in before.rows if kept} if before else {}
+        rows = tuple(old.get(id(f)) or self._kept(target, f) for f in found)
+        self._stores[target.path] = _Store(rest, gateway, rows)
+
+    def _kept(self, target: StoreTarget, finding: Finding) -> _Kept | None:
+        evidence = finding.evidence
+        transcript = _transcript(target, finding.evidence.row)
+        if (
+            finding.verdict.code not in _BY_TIME_ONLY
+            or transcript is None
+            or evidence.lock is not None
+            or evidence.children
+            or not evidence.trails
+            or any(_tells_more(t, target.folder) for t in evidence.trails)
+        ):
+            return None
+        paths = [t.path for t in evidence.trails]
+        until = math.inf
+        if finding.verdict.code is Code.WORKING:
+            until = max(evidence.row.started_at or 0, *(t.last.ts for t in evidence.trails if t.last)) + self._silent_ms
+        else:
+            paths.append(transcript)  # a sign of life in it makes another verdict
+        held = rest_of(paths)
+        if held is None or any(not _as_read(t, m) for t, (_, m) in zip(evidence.trails, held.marks, strict=False)):
+            return None
+        self._turn += 1
+        spread = 1 - (self._turn % 64) / 128  # not all of them in one pass
+        believed = self._clock.monotonic() + _BELIEVED_FOR * spread
+        return _Kept(finding, held.marks, self._clock.now(), until, believed)
+
+
+def _transcript(target: StoreTarget, row: Row) -> str | None:
+    """The path of its transcript, where that lies beside the store, and so its lock too."""
+    sessions = Place(target.root, target.folder, target.name)
+    try:
+        place = transcript_place(row.session_id or "", row.session_file, sessions, target.state_dir)
+    except Lost:
+        return None
+    return place.path if place.folder == target.folder else None
+
+
+def _tells_more(trail: Trail, folder: str) -> bool:
+    """It has an end, or what is no event, or lies where nobody looks for names that come and go."""
+    odd = trail.end is not None or trail.torn or trail.problem is not None or not trail.events
+    return odd or os.path.dirname(trail.path) != folder
+
+
+def _as_read(trail: Trail, mark: Mark | None) -> bool:
+    read = trail.identity
+    return mark is not None and mark[:3] == (read.dev, read.ino, read.size)

@@ -1,0 +1,39 @@
+"""Measure, print the table, and write it into docs/reference/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.bench import passes
+from tests.bench.measure import CannotMeasure, Line
+
+GROUPS: dict[str, Callable[[Path], Iterable[Line]]] = {"passes": passes.lines}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("group", nargs="*", choices=[*GROUPS, []], help="which; all of them where none is named")
+    parser.add_argument("--folder", help="where the states are made: the disk that is meant")
+    wanted = parser.parse_args()
+    for name in wanted.group or GROUPS:
+        with TemporaryDirectory(dir=wanted.folder) as folder:
+            try:
+                for line in GROUPS[name](Path(folder)):
+                    print(row(line), flush=True)
+            except CannotMeasure as error:
+                print(f"{name}: not measured: {error}", file=sys.stderr)
+                return 1
+    return 0
+
+
+def row(line: Line) -> str:
+    ratio = "" if line.ratio is None else f"{line.ratio:.3g}x"
+    return f"| {line.what} | {line.floor} | {line.ours} | {ratio} | {line.goal} | {'yes' if line.met else '**no**'} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
