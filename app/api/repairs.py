@@ -6,19 +6,21 @@ from typing import Annotated
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from app.api.callers import Repairer, demand
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
+from app.domain.caller import Scope
 from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
-router = APIRouter(prefix="/repairs", tags=["repairs"])
+router = APIRouter(prefix="/repairs", tags=["repairs"], dependencies=[Depends(demand(Scope.READ))])
 
 
 class UndoRequest(BaseModel):
@@ -44,13 +46,15 @@ async def repair(request: Request, attempt_id: UUID) -> Response:
 
 
 @router.post("/{attempt_id}/undo")
-async def undo(request: Request, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None) -> Response:
+async def undo(
+    request: Request, caller: Repairer, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None
+) -> Response:
     """Give the row back byte for byte, and hold it; 409 once the row has moved on."""
     service: Service = request.app.state.service
     reconciler = service.reconciler
     attempt = await _attempt(reconciler, attempt_id)
     wish = wish or UndoRequest()
-    ask = Ask(Trigger.API, "api", wish.reason, wish.dry_run)
+    ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run)
     undone = await run_in_threadpool(reconciler.repairer.undo, attempt, ask)
     if not wish.dry_run:
         await service.next_pass()
