@@ -15,8 +15,8 @@ from app.api.lists import BadCursor, Lists
 from app.api.lists import Query as Wanted
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
-from app.audit.models import Trigger
-from app.domain.caller import Scope
+from app.audit.models import Attempt, Trigger
+from app.domain.caller import Caller, Scope
 from app.domain.model import Code
 from app.reconcile.asking import Ask, NotStuck
 from app.reconcile.reconciler import Reconciler
@@ -116,12 +116,18 @@ async def repair(
 
     `force` demands the scope admin.
     """
-    service: Service = request.app.state.service
-    reconciler = service.reconciler
     wish = wish or RepairRequest()
+    attempt = await settle(request.app.state.service, caller, only_one(request.app.state.reconciler, name), wish)
+    return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
+
+
+async def settle(service: Service, caller: Caller, finding: Finding, wish: RepairRequest) -> Attempt:
+    """Settle what was found, and look again. Raises Problem (`forbidden`, `invalid`, `not_stuck`), and what
+    `Repairer.settle` raises.
+    """
+    reconciler = service.reconciler
     if wish.force:
         require(caller, Scope.ADMIN)
-    finding = only_one(reconciler, name)
     if wish.force and wish.target_status is None:
         raise Problem("invalid", "force must name the status to settle the session to: target_status")
     if wish.target_status is not None and not wish.force:
@@ -136,7 +142,7 @@ async def repair(
         raise Problem("not_stuck", str(error), session=found, evidence=evidence) from None
     if not wish.dry_run:
         await service.next_pass()
-    return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
+    return attempt
 
 
 def only_one(reconciler: Reconciler, name: str) -> Finding:
