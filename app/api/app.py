@@ -16,6 +16,7 @@ from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
 from app.api.lists import Lists
+from app.api.pace import RepairPace
 from app.api.problems import PROBLEMS, Problem
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
@@ -54,6 +55,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
+    app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
     ways = (everybody if tokens is None else tokens,)
     app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
@@ -62,7 +64,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "x-stuck-count"],
+            expose_headers=["etag", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)

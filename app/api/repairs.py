@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.callers import Repairer, demand
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
@@ -51,13 +52,15 @@ async def undo(
 ) -> Response:
     """Give the row back byte for byte, and hold it; 409 once the row has moved on."""
     wish = wish or UndoRequest()
-    attempt = await attempt_with(request.app.state.reconciler, attempt_id)
-    undone = await take_back(request.app.state.service, caller, attempt, wish)
+    here = request.app.state
+    undone = await take_back(here.service, here.pace, caller, await attempt_with(here.reconciler, attempt_id), wish)
     return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 
-async def take_back(service: Service, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
-    """Undo `attempt`, and look again. Raises what `Repairer.undo` raises."""
+async def take_back(service: Service, pace: RepairPace, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
+    """Undo `attempt`, and look again. Raises Problem (`too_many`), and what `Repairer.undo` raises."""
+    if not wish.dry_run:
+        pace.draw(caller)
     ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run)
     undone = await run_in_threadpool(service.reconciler.repairer.undo, attempt, ask)
     if not wish.dry_run:

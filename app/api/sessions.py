@@ -13,6 +13,7 @@ from starlette.responses import Response
 from app.api.callers import Repairer, demand, require
 from app.api.lists import BadCursor, Lists
 from app.api.lists import Query as Wanted
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
 from app.audit.models import Attempt, Trigger
@@ -117,12 +118,13 @@ async def repair(
     `force` demands the scope admin.
     """
     wish = wish or RepairRequest()
-    attempt = await settle(request.app.state.service, caller, only_one(request.app.state.reconciler, name), wish)
+    here = request.app.state
+    attempt = await settle(here.service, here.pace, caller, only_one(here.reconciler, name), wish)
     return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
 
 
-async def settle(service: Service, caller: Caller, finding: Finding, wish: RepairRequest) -> Attempt:
-    """Settle what was found, and look again. Raises Problem (`forbidden`, `invalid`, `not_stuck`), and what
+async def settle(service: Service, pace: RepairPace, caller: Caller, finding: Finding, wish: RepairRequest) -> Attempt:
+    """Settle what was found, and look again. Raises Problem (`forbidden`, `invalid`, `too_many`, `not_stuck`), and what
     `Repairer.settle` raises.
     """
     reconciler = service.reconciler
@@ -132,6 +134,8 @@ async def settle(service: Service, caller: Caller, finding: Finding, wish: Repai
         raise Problem("invalid", "force must name the status to settle the session to: target_status")
     if wish.target_status is not None and not wish.force:
         raise Problem("invalid", "target_status goes with force; without it the evidence says the status")
+    if not wish.dry_run:
+        pace.draw(caller)
     ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run, wish.force, wish.target_status)
     try:
         attempt = await run_in_threadpool(reconciler.repairer.settle, finding, ask)
