@@ -112,9 +112,10 @@ class _Item:
 
 def _item_of(item: dict[str, Any]) -> _Item:
     text, age = orjson.dumps(item), item.pop("stuck_for_seconds")
-    del item["reason"]  # it tells ages too, and nothing that is not in the verdict and the evidence
+    del item["reason"]  # it tells ages too, and nothing else that is not in the fingerprint
     if "evidence" in item:
-        evidence = {**item["evidence"], "watched_seconds": None, "calm_seconds": None}
+        calm = item["evidence"]["calm_seconds"] is not None
+        evidence = {**item["evidence"], "watched_seconds": None, "calm_seconds": calm}
         item["evidence"] = {**evidence, "liveness": {**evidence["liveness"], "asked_at": None}}
     return _Item(text, hashlib.sha256(orjson.dumps(item)).digest(), age)
 
