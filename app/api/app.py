@@ -13,6 +13,7 @@ from starlette.responses import Response
 from app import __version__
 from app.api import events, health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
+from app.api.callers import BearerToken, WayIn, everybody
 from app.api.lists import Lists
 from app.api.problems import PROBLEMS, Problem
 from app.reconcile.reconciler import Reconciler
@@ -46,7 +47,8 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
-    app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    ways: tuple[WayIn, ...] = (everybody if token is None else BearerToken(token),)
+    app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(
             CORSMiddleware,

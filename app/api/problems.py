@@ -20,6 +20,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "The request cannot be read", "Send JSON as docs/reference/api.md shows it."),
     "unauthorized": (401, "The token is missing or wrong", "Send `Authorization: Bearer <token>`; the token file's path stands in the log."),
     "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
+    "forbidden": (403, "This token may not do that", "Use a token that has the scope named in `scope`: docs/reference/api.md says which call needs which."),
     "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
     "method_not_allowed": (405, "This method does not fit here", "docs/reference/api.md lists the calls."),
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
@@ -37,10 +38,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
 class Problem(Exception):
     """An error to answer with; `code` is a key of PROBLEMS."""
 
-    def __init__(self, code: str, detail: str, **extra: Any) -> None:
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.headers = headers
         self.extra = extra
 
 
@@ -62,7 +64,7 @@ def install(app: FastAPI) -> None:
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101
-        return problem_response(error.code, error.detail, error.extra)
+        return problem_response(error.code, error.detail, error.extra, error.headers)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
