@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,9 +46,3 @@ def _header(request: Request, name: str) -> str | None:
     """A list may be parted into several headers."""
     given = request.headers.getlist(name)
     return ", ".join(given).strip() if given else None
-
-
-def content_digest(value: dict[str, Any]) -> str:
-    import hashlib
-
-    return hashlib.sha256(orjson.dumps(value)).hexdigest()

@@ -8,10 +8,10 @@ from app.domain.model import Evidence, Verdict
 
 
 def fingerprint_of(evidence: Evidence, verdict: Verdict) -> str:
-    """32 hex digits that change with the verdict, with what it would be settled to, and with what was found to rest it on.
+    """32 hex digits that change with the verdict, with what it would be settled to, and with what both rest on.
 
-    They do not change with what only the clock changes, nor with the gateway's word, which a repair asks for anew: where
-    that matters, it makes another verdict.
+    They do not change with what only the clock changes, nor with the gateway's word, which a repair asks for anew:
+    where that matters, it makes another verdict.
     """
     rests_on = (
         evidence.fingerprint,

@@ -182,9 +182,7 @@ def test_asking_again_and_again_for_other_things_costs_a_bounded_memory(world: W
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_the_tag_stays_though_the_two_clocks_are_not_read_in_one_instant(
-    world: World, serve: Serve, path: str
-) -> None:
+def test_the_tag_stays_though_the_two_clocks_are_not_read_in_one_instant(world: World, serve: Serve, path: str) -> None:
     """`due_at` is reckoned by both: what parts their readings is no news."""
     world.stuck()
     served = serve(auto_repair=False)

@@ -60,7 +60,9 @@ def test_it_changes_with_what_was_found(over: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "over", [{"code": Code.ENDING}, {"settlement": None}, {"settlement": Settlement("done", NOW, 10_000, False)}], ids=str
+    "over",
+    [{"code": Code.ENDING}, {"settlement": None}, {"settlement": Settlement("done", NOW, 10_000, False)}],
+    ids=str,
 )
 def test_it_changes_with_the_verdict_and_with_what_would_be_written(over: dict[str, Any]) -> None:
     assert fingerprint_of(SEEN, replace(STUCK, **over)) != IS
