@@ -13,8 +13,10 @@ from starlette.responses import Response
 from app import __version__
 from app.api import events, health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
-from app.api.callers import BearerToken, WayIn, everybody
+from app.api.bearer import BearerTokens
+from app.api.callers import everybody
 from app.api.lists import Lists
+from app.api.pace import RepairPace
 from app.api.problems import PROBLEMS, Problem
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
@@ -22,6 +24,7 @@ from app.reconcile.service import Service
 
 def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     """The application around `reconciler`; `token` None serves without a login."""
+    tokens = BearerTokens(token, reconciler.audit, reconciler.clock) if token is not None else None
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -29,12 +32,17 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         app.state.service = service
         app.state.metrics = metrics.registry_of(service)
         app.state.events = events.Events(service)
+        if tokens is not None:
+            await tokens.refresh()
         await service.start()
-        telling = asyncio.create_task(app.state.events.run())
+        tasks = [asyncio.create_task(app.state.events.run())]
+        if tokens is not None:
+            tasks.append(asyncio.create_task(tokens.run()))
         try:
             yield
         finally:
-            telling.cancel()
+            for task in tasks:
+                task.cancel()
             await service.stop()
 
     app = FastAPI(
@@ -47,7 +55,8 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
-    ways: tuple[WayIn, ...] = (everybody if token is None else BearerToken(token),)
+    app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
+    ways = (everybody if tokens is None else tokens,)
     app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(

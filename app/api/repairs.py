@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from app.api.callers import Repairer, demand
 from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
@@ -58,16 +59,19 @@ async def undo(
     outcome by now than the one that `If-Match` names.
     """
     wish = wish or UndoRequest()
-    attempt = await attempt_with(request.app.state.reconciler, attempt_id)
+    here = request.app.state
+    attempt = await attempt_with(here.reconciler, attempt_id)
     only_if = wanted_fingerprints(request)
     if only_if is not None and not only_if & {"*", _fingerprint(attempt)}:
         raise Problem("precondition_failed", f"the repair is {attempt.outcome or 'under way'} by now")
-    undone = await take_back(request.app.state.service, caller, attempt, wish)
+    undone = await take_back(here.service, here.pace, caller, attempt, wish)
     return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 
-async def take_back(service: Service, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
-    """Undo `attempt`, and look again. Raises what `Repairer.undo` raises."""
+async def take_back(service: Service, pace: RepairPace, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
+    """Undo `attempt`, and look again. Raises Problem (`too_many`), and what `Repairer.undo` raises."""
+    if not wish.dry_run:
+        pace.draw(caller)
     ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run)
     undone = await run_in_threadpool(service.reconciler.repairer.undo, attempt, ask)
     if not wish.dry_run:

@@ -14,6 +14,7 @@ from app.api.callers import Repairer, demand, require
 from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
 from app.api.lists import BadCursor, Lists, item_of
 from app.api.lists import Query as Wanted
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
 from app.audit.models import Attempt, Outcome, Trigger
@@ -114,13 +115,15 @@ async def repair(
     not any more what `If-Match` names. `force` demands the scope admin.
     """
     wish = wish or RepairRequest()
-    finding = only_one(request.app.state.reconciler, name)
-    attempt = await settle(request.app.state.service, caller, finding, wish, only_if=wanted_fingerprints(request))
+    here = request.app.state
+    only_if = wanted_fingerprints(request)
+    attempt = await settle(here.service, here.pace, caller, only_one(here.reconciler, name), wish, only_if=only_if)
     return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
 
 
 async def settle(
     service: Service,
+    pace: RepairPace,
     caller: Caller,
     finding: Finding,
     wish: RepairRequest,
@@ -129,7 +132,8 @@ async def settle(
 ) -> Attempt:
     """Settle what was found, and look again; with `only_if` only while it has one of these fingerprints.
 
-    Raises Problem (`forbidden`, `invalid`, `not_stuck`, `precondition_failed`), and what `Repairer.settle` raises.
+    Raises Problem (`forbidden`, `invalid`, `too_many`, `not_stuck`, `precondition_failed`), and what `Repairer.settle`
+    raises.
     """
     reconciler = service.reconciler
     if wish.force:
@@ -138,6 +142,8 @@ async def settle(
         raise Problem("invalid", "force must name the status to settle the session to: target_status")
     if wish.target_status is not None and not wish.force:
         raise Problem("invalid", "target_status goes with force; without it the evidence says the status")
+    if not wish.dry_run:
+        pace.draw(caller)
     ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run, wish.force, wish.target_status, only_if=only_if)
     try:
         attempt = await run_in_threadpool(reconciler.repairer.settle, finding, ask)
