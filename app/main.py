@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.scan import state_dirs
 from app.settings import Settings, own_state_folder, unknown_settings
+from app.systemd import Telling, manager_of, send
 
 logger = logging.getLogger("clawmend")
 
@@ -73,9 +75,25 @@ def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Lets those go who follow /events before it waits for the last answers: they would stay for ever."""
+    """Lets those go who follow /events before it waits for the last answers: they would stay for ever. Tells systemd,
+    where that started us: ready when it serves and the first pass is over.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._manager = manager_of(os.environ, os.getpid())
+        self._telling: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._manager is not None:
+            service = self.config.app.state.service  # type: ignore[union-attr]
+            self._telling = asyncio.create_task(Telling(self._manager, service).run())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._manager is not None and self._telling is not None:
+            self._telling.cancel()
+            send(self._manager, "STOPPING=1", "STATUS=a pass that is under way comes to its end")
         await self.config.app.state.events.end()  # type: ignore[union-attr]
         await super().shutdown(sockets)
 

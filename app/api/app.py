@@ -8,19 +8,21 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from app import __version__
-from app.api import events, health, metrics, problems, repairs, sessions
+from app.api import events, health, metrics, problem_pages, problems, repairs, sessions
 from app.api.auth import Gate
+from app.api.bearer import BearerTokens
+from app.api.callers import everybody
 from app.api.lists import Lists
-from app.api.problems import PROBLEMS, Problem
+from app.api.pace import RepairPace
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
 
 def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     """The application around `reconciler`; `token` None serves without a login."""
+    tokens = BearerTokens(token, reconciler.audit, reconciler.clock) if token is not None else None
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -28,12 +30,17 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         app.state.service = service
         app.state.metrics = metrics.registry_of(service)
         app.state.events = events.Events(service)
+        if tokens is not None:
+            await tokens.refresh()
         await service.start()
-        telling = asyncio.create_task(app.state.events.run())
+        tasks = [asyncio.create_task(app.state.events.run())]
+        if tokens is not None:
+            tasks.append(asyncio.create_task(tokens.run()))
         try:
             yield
         finally:
-            telling.cancel()
+            for task in tasks:
+                task.cancel()
             await service.stop()
 
     app = FastAPI(
@@ -46,14 +53,16 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
-    app.add_middleware(Gate, token=token, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
+    ways = (everybody if tokens is None else tokens,)
+    app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(
             CORSMiddleware,
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "x-stuck-count"],
+            expose_headers=["etag", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)
@@ -62,13 +71,5 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
-    app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])
+    app.include_router(problem_pages.router)
     return app
-
-
-async def _explain_problem(code: str) -> Response:
-    """What an error's `type` leads to."""
-    if code not in PROBLEMS:
-        raise Problem("not_found", f"no problem is called {code[:60]}")
-    status, title, next_step = PROBLEMS[code]
-    return Response(f"{code} ({status}): {title}.\n{next_step}\n", media_type="text/plain")

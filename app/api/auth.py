@@ -1,17 +1,19 @@
-"""Who may ask: the bearer token, the Host header, the size of a body. Pure ASGI, before any route."""
+"""Who may ask: who they are, the Host header, the size of a body. Pure ASGI, before any route."""
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 from ipaddress import ip_address
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.callers import WayIn, caller_of
 from app.api.problems import MEDIA_TYPE, problem_body
+from app.domain.caller import NOBODY
 
 OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
 OPEN_PREFIX = "/problems/"
@@ -46,11 +48,14 @@ def _made(path: Path) -> bool:
 
 
 class Gate:
-    """Refuses foreign hosts (a rebound name), missing tokens and oversized bodies."""
+    """Refuses foreign hosts (a rebound name), who is not known, and oversized bodies.
 
-    def __init__(self, app: ASGIApp, *, token: str | None, allowed_hosts: tuple[str, ...]) -> None:
+    Routes find who asks in `request.state.caller`: on an open path that may be NOBODY.
+    """
+
+    def __init__(self, app: ASGIApp, *, ways: tuple[WayIn, ...], allowed_hosts: tuple[str, ...]) -> None:
         self._app = app
-        self._token = token.encode() if token is not None else None
+        self._ways = ways
         self._hosts = frozenset({"localhost", *(host.lower() for host in allowed_hosts)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,13 +70,15 @@ class Gate:
             await _refuse(send, "forbidden_host", "the Host header names a host that is not served here")
             return
         path = scope["path"]
-        if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX) and not self._knows(headers):
+        caller = caller_of(HTTPConnection(scope), self._ways)
+        if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
             await _refuse(send, "unauthorized", "this call needs the bearer token", challenge=True)
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > BODY_LIMIT:
             await _refuse(send, "too_large", f"a body may have {BODY_LIMIT} bytes")
             return
+        scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, _bounded(receive), send)
 
     def _serves(self, host: str) -> bool:
@@ -85,12 +92,6 @@ class Gate:
         except ValueError:
             return False
         return True
-
-    def _knows(self, headers: dict[bytes, bytes]) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
 
 
 def _bounded(receive: Receive) -> Receive:

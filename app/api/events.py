@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from app.api.callers import demand
 from app.api.views import describe_attempt, describe_finding, describe_scan
 from app.audit.log import AuditUnavailable
 from app.audit.models import Attempt
+from app.domain.caller import Scope
 from app.domain.model import Code, Policy
 from app.reconcile.report import Finding, Report
 from app.reconcile.service import Service
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[Depends(demand(Scope.READ))])
 
 _KEPT = 1_000
 """As many events can be told to who comes back."""

@@ -20,6 +20,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "bad_request": (400, "The request cannot be read", "Send JSON as docs/reference/api.md shows it."),
     "unauthorized": (401, "The token is missing or wrong", "Send `Authorization: Bearer <token>`; the token file's path stands in the log."),
     "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
+    "forbidden": (403, "This token may not do that", "Use a token that has the scope named in `scope`: docs/reference/api.md says which call needs which."),
     "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
     "method_not_allowed": (405, "This method does not fit here", "docs/reference/api.md lists the calls."),
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
@@ -29,6 +30,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "too_large": (413, "The request is too large", "64 KiB are enough for every call."),
     "invalid": (422, "A value in the request is wrong", "`errors` names it."),
     "store_busy": (423, "The store is being written to", "Ask again in a few seconds."),
+    "too_many": (429, "Too many repairs were asked for", "Wait as many seconds as Retry-After says; CLAWMEND_REPAIRS_PER_MINUTE is the limit."),
     "internal": (500, "Something went wrong inside Clawmend", "The log has the details."),
     "audit_unavailable": (503, "The audit database does not answer", "Nothing is repaired until it does: look at /health and the log."),
 }  # fmt: skip
@@ -37,10 +39,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
 class Problem(Exception):
     """An error to answer with; `code` is a key of PROBLEMS."""
 
-    def __init__(self, code: str, detail: str, **extra: Any) -> None:
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.headers = headers
         self.extra = extra
 
 
@@ -62,7 +65,7 @@ def install(app: FastAPI) -> None:
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101
-        return problem_response(error.code, error.detail, error.extra)
+        return problem_response(error.code, error.detail, error.extra, error.headers)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

@@ -6,19 +6,22 @@ from typing import Annotated
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from app.api.callers import Repairer, demand
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
+from app.domain.caller import Caller, Scope
 from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
-router = APIRouter(prefix="/repairs", tags=["repairs"])
+router = APIRouter(prefix="/repairs", tags=["repairs"], dependencies=[Depends(demand(Scope.READ))])
 
 
 class UndoRequest(BaseModel):
@@ -40,24 +43,33 @@ async def repairs(
 
 @router.get("/{attempt_id}")
 async def repair(request: Request, attempt_id: UUID) -> Response:
-    return _json(describe_attempt(await _attempt(request.app.state.reconciler, attempt_id)))
+    return _json(describe_attempt(await attempt_with(request.app.state.reconciler, attempt_id)))
 
 
 @router.post("/{attempt_id}/undo")
-async def undo(request: Request, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None) -> Response:
+async def undo(
+    request: Request, caller: Repairer, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None
+) -> Response:
     """Give the row back byte for byte, and hold it; 409 once the row has moved on."""
-    service: Service = request.app.state.service
-    reconciler = service.reconciler
-    attempt = await _attempt(reconciler, attempt_id)
     wish = wish or UndoRequest()
-    ask = Ask(Trigger.API, "api", wish.reason, wish.dry_run)
-    undone = await run_in_threadpool(reconciler.repairer.undo, attempt, ask)
-    if not wish.dry_run:
-        await service.next_pass()
+    here = request.app.state
+    undone = await take_back(here.service, here.pace, caller, await attempt_with(here.reconciler, attempt_id), wish)
     return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 
-async def _attempt(reconciler: Reconciler, attempt_id: UUID) -> Attempt:
+async def take_back(service: Service, pace: RepairPace, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
+    """Undo `attempt`, and look again. Raises Problem (`too_many`), and what `Repairer.undo` raises."""
+    if not wish.dry_run:
+        pace.draw(caller)
+    ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run)
+    undone = await run_in_threadpool(service.reconciler.repairer.undo, attempt, ask)
+    if not wish.dry_run:
+        await service.next_pass()
+    return undone
+
+
+async def attempt_with(reconciler: Reconciler, attempt_id: UUID) -> Attempt:
+    """Raises Problem (`not_found`), AuditUnavailable."""
     found = await run_in_threadpool(reconciler.audit.get, str(attempt_id))
     if found is None:
         raise Problem("not_found", f"no repair has the id {attempt_id}")

@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from app.api.callers import Repairer, demand, require
 from app.api.lists import BadCursor, Lists
 from app.api.lists import Query as Wanted
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
-from app.audit.models import Trigger
+from app.audit.models import Attempt, Trigger
+from app.domain.caller import Caller, Scope
 from app.domain.model import Code
 from app.reconcile.asking import Ask, NotStuck
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding
 from app.reconcile.service import Service
 
-router = APIRouter(prefix="/sessions", tags=["sessions"])
+router = APIRouter(prefix="/sessions", tags=["sessions"], dependencies=[Depends(demand(Scope.READ))])
 
 
 class RepairRequest(BaseModel):
@@ -107,17 +110,33 @@ async def session(request: Request, name: str) -> Response:
 
 
 @router.post("/{name:path}/repair")
-async def repair(request: Request, name: str, wish: Annotated[RepairRequest | None, Body()] = None) -> Response:
-    """Settle one session: 200 with the repair record, 409 with the evidence when it may not be settled."""
-    service: Service = request.app.state.service
-    reconciler = service.reconciler
-    finding = only_one(reconciler, name)
+async def repair(
+    request: Request, caller: Repairer, name: str, wish: Annotated[RepairRequest | None, Body()] = None
+) -> Response:
+    """Settle one session: 200 with the repair record, 409 with the evidence when it may not be settled.
+
+    `force` demands the scope admin.
+    """
     wish = wish or RepairRequest()
+    here = request.app.state
+    attempt = await settle(here.service, here.pace, caller, only_one(here.reconciler, name), wish)
+    return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
+
+
+async def settle(service: Service, pace: RepairPace, caller: Caller, finding: Finding, wish: RepairRequest) -> Attempt:
+    """Settle what was found, and look again. Raises Problem (`forbidden`, `invalid`, `too_many`, `not_stuck`), and what
+    `Repairer.settle` raises.
+    """
+    reconciler = service.reconciler
+    if wish.force:
+        require(caller, Scope.ADMIN)
     if wish.force and wish.target_status is None:
         raise Problem("invalid", "force must name the status to settle the session to: target_status")
     if wish.target_status is not None and not wish.force:
         raise Problem("invalid", "target_status goes with force; without it the evidence says the status")
-    ask = Ask(Trigger.API, "api", wish.reason, wish.dry_run, wish.force, wish.target_status)
+    if not wish.dry_run:
+        pace.draw(caller)
+    ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run, wish.force, wish.target_status)
     try:
         attempt = await run_in_threadpool(reconciler.repairer.settle, finding, ask)
     except NotStuck as error:
@@ -127,7 +146,7 @@ async def repair(request: Request, name: str, wish: Annotated[RepairRequest | No
         raise Problem("not_stuck", str(error), session=found, evidence=evidence) from None
     if not wish.dry_run:
         await service.next_pass()
-    return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
+    return attempt
 
 
 def only_one(reconciler: Reconciler, name: str) -> Finding:

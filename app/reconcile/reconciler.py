@@ -74,6 +74,8 @@ class Reconciler:
         self.audit_problem: str | None = None
         self.reading: tuple[str, float] | None = None
         """The store that the pass is at, and since when by the monotonic clock."""
+        self.steps = 0
+        """Stores that passes have come to, and repairs that they have begun: while it grows, a long pass gets on."""
         self.skipped: set[str] = set()
         """Paths of stores from which a read has not come back."""
         self._looker = Looker(clock, audit, settings.store_max_bytes)
@@ -186,6 +188,7 @@ class Reconciler:
             if generation != self._generation:
                 raise _Abandoned
             at = target.path
+            self.steps += 1
             self.reading = (at, self.clock.monotonic())
 
         scanner = self.scanner
@@ -252,6 +255,7 @@ class Reconciler:
 
     def _try(self, finding: Finding, ask: Ask) -> bool:
         """Settle; a failure puts the session off. True when anything changed."""
+        self.steps += 1
         try:
             attempt = self.repairer.settle(finding, ask)
         except NotStuck:

@@ -25,6 +25,7 @@ def test_a_page_of_a_named_origin_may_ask_with_the_token_and_read_the_headers_it
     answer = served.http.get("/sessions/stuck", headers={"origin": DASH})
     assert answer.headers["access-control-allow-origin"] == DASH
     assert "etag" in answer.headers["access-control-expose-headers"].lower()
+    assert "retry-after" in answer.headers["access-control-expose-headers"].lower()
     assert "x-stuck-count" in answer.headers["access-control-expose-headers"].lower()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app import cli
+from app.api.problem_pages import MEANINGS
 from app.api.problems import PROBLEMS
 from app.audit.models import Outcome
 from app.domain.model import FORCEABLE, Code, End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail
@@ -172,8 +173,10 @@ def store_codes() -> set[str]:
 
 def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
     rows = table("docs/reference/errors.md", "code")
-    answers = {row[0]: (int(row[1]), row[2]) for row in rows if row[1].isdigit()}
-    assert answers == {code: (status, title) for code, (status, title, _) in PROBLEMS.items()}
+    answers = {row[0]: (int(row[1]), *row[2:]) for row in rows if row[1].isdigit()}
+    plain = {code: [words.replace("`", "") for words in (t, MEANINGS[code], n)] for code, (_, t, n) in PROBLEMS.items()}
+    assert answers == {code: (PROBLEMS[code][0], *words) for code, words in plain.items()}
+    assert set(MEANINGS) == set(PROBLEMS)
     stores = [row[0] for row in rows if not row[1].isdigit()]
     assert sorted(stores) == sorted(store_codes())
 
