@@ -37,6 +37,7 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
         "unwritable": finding.unwritable,
+        "fingerprint": finding.fingerprint,
     }
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)

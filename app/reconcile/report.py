@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.domain.fingerprint import fingerprint_of
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import NOTHING_TO_WRITE, Hand
@@ -35,6 +36,11 @@ class Finding:
     @property
     def agent_id(self) -> str:
         return self.target.agent_id or self.evidence.row.agent_in_key or "main"
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was found to be, in 32 hex digits (app.domain.fingerprint)."""
+        return fingerprint_of(self.evidence, self.verdict)
 
     @property
     def unwritable(self) -> str | None:

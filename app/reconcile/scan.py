@@ -266,8 +266,10 @@ class Scanner:
         """`finding` judged again with what this pass knows of the others: only an end asks for it."""
         if finding.verdict.code not in (Code.STUCK, Code.ENDING):
             return finding
-        evidence = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir))
-        return replace(finding, evidence=evidence, verdict=judge(evidence, self._policy, self._clock.now()))
+        evidence, now = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir)), self._clock.now()
+        verdict = judge(evidence, self._policy, now)
+        due_at = self._watches.steady(finding.name, verdict.due_at, now)
+        return replace(finding, evidence=evidence, verdict=replace(verdict, due_at=due_at))
 
     def _gateway(self, state_dir: str) -> Gateway:
         """The gateway of a state dir, looked for once a pass."""
