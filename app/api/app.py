@@ -61,8 +61,15 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
             CORSMiddleware,
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "retry-after", "x-stuck-count"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "last-event-id",
+            ],
+            expose_headers=["etag", "idempotency-replayed", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)

@@ -23,6 +23,7 @@ MEANINGS: dict[str, str] = {
     "ambiguous": "Two rows have this sessionId or key, in two stores, or one as its id and one as its key. `candidates` names them. Nothing was written.",
     "cannot_undo": "Since the repair the row was written by the gateway or by another repair, or the repair had changed nothing. What stands there now is newer than what an undo would put back, so it stays.",
     "store_unfit": "The store is of a kind that Clawmend never writes to (a link, another user's file, a damaged one), or the row can only be written by a hand that is not there now. `detail` says which. Nothing was written.",
+    "precondition_failed": "The request had a condition, `If-Match`: to be carried out only while the session or the repair is what somebody has seen. It is not any more, so nothing was written. Of a session `session` and `evidence` say what it is now; `repair` is the attempt that was given up, where it had begun.",
     "too_large": "A body has more than 64 KiB, or the header that tells its length is not a number.",
     "invalid": "The request was read, but a parameter or a field has a value that is not taken, or a name that is not known. Nothing was done.",
     "store_busy": "The gateway, or another repair, is writing to this very store. Clawmend waits for a pause, and there was none for as long as CLAWMEND_STORE_PATIENCE_SECONDS says. Nothing was written.",
