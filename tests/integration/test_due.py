@@ -47,7 +47,7 @@ class Bench:
         def changed(finding: Finding) -> Finding:
             return replace(finding, **fields) if finding.key == key else finding  # type: ignore[arg-type]
 
-        stores = (replace(s, findings=tuple(map(changed, s.findings))) for s in self.report.stores)
+        stores = (replace(s, open=tuple(map(changed, s.open))) for s in self.report.stores)
         self.report = replace(self.report, stores=tuple(stores))
 
     def gateway_writes(self, agent: str) -> None:
@@ -131,7 +131,7 @@ def test_a_store_that_does_not_rest_keeps_no_other_waiting_however_many_sessions
     (first,) = bench.report.find(older)
     work, main = (next(s for s in bench.report.stores if f"/{name}/" in s.target.path) for name in ("work", "main"))
     again = replace(first, evidence=replace(first.evidence, row=replace(first.evidence.row, key="agent:work:twin")))
-    bench.report = replace(bench.report, stores=(replace(work, findings=(first, again)), main))
+    bench.report = replace(bench.report, stores=(replace(work, open=(first, again)), main))
     bench.gateway_writes("work")
     assert bench.keys() == [STUCK_KEY]
 

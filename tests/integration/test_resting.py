@@ -1,0 +1,199 @@
+"""What rests is not looked at again, and whatever happens to it is seen in the very next pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from app.domain.model import Code
+from app.openclaw.processes import start_ticks
+from app.openclaw.rest import rest_of
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.report import Finding
+from tests.world import ABSENT, World, finding_of, run_pass, running_since
+
+SESSION = "eda752ec-319b-460b-b144-ad4be7bab4af"
+KEY = "agent:main:s-multi"
+STARTED_AT = 1_795_327_083_388
+LATER = 60_000
+
+
+@dataclass
+class AtWork:
+    """One session in the middle of its turn, which has come to rest: it is the same in two passes, not looked at."""
+
+    world: World
+    reconciler: Reconciler
+    finding: Finding
+
+    def next_pass(self) -> Finding:
+        return finding_of(run_pass(self.reconciler), KEY)
+
+
+@pytest.fixture
+def at_work(world: World) -> AtWork:
+    world.gateway = running_since(world.clock.now() - 3_600_000)
+    world.recording("multi-turn-running-third", shift_ms=world.clock.now() - LATER - STARTED_AT)
+    reconciler = world.reconciler()
+    deadline = time.monotonic() + 60
+    before = finding_of(run_pass(reconciler), KEY)
+    while (now := finding_of(run_pass(reconciler), KEY)) is not before:  # files rest a second after their last change
+        assert time.monotonic() < deadline, now.verdict
+        before = now
+        time.sleep(0.05)
+    assert now.verdict.code is Code.WORKING
+    return AtWork(world, reconciler, now)
+
+
+def the_turn_ends(world: World) -> None:
+    now = world.clock.now()
+    run = json.loads(world.trajectory(SESSION).read_bytes().splitlines()[-1])["runId"]
+    over = {"sessionId": SESSION, "sessionKey": KEY, "traceId": SESSION, "runId": run}
+    world.append(world.event("session.ended", now, {"status": "success"}, **over), session_id=SESSION)
+
+
+def the_gateway_settles_it(world: World) -> None:
+    world.edit_row(KEY, status="done", endedAt=world.clock.now())
+
+
+def somebody_takes_its_lock(world: World) -> None:
+    lock = {"pid": os.getpid(), "starttime": start_ticks(os.getpid())}
+    (world.sessions() / f"{SESSION}.jsonl.lock").write_text(json.dumps(lock))
+
+
+def a_child_begins(world: World) -> None:
+    rows = world.rows()
+    now = world.clock.now()
+    rows["agent:main:subagent:1"] = {"sessionId": "child", "status": "running", "startedAt": now, "spawnedBy": KEY}
+    world.write_store(json.dumps(rows, indent=2).encode())
+
+
+def a_link_takes_the_trajectorys_place(world: World) -> None:
+    trajectory = world.trajectory(SESSION)
+    trajectory.rename(world.folder / "elsewhere.jsonl")
+    trajectory.symlink_to(world.folder / "elsewhere.jsonl")
+
+
+def the_trajectory_is_torn(world: World) -> None:
+    with world.trajectory(SESSION).open("ab") as file:
+        file.write(b'{"traceSchema":"openclaw-tra')
+
+
+def a_link_takes_the_folders_place(world: World) -> None:
+    world.sessions().rename(world.folder / "elsewhere")
+    world.sessions().symlink_to(world.folder / "elsewhere")
+
+
+def the_rows_move_to_a_database(world: World) -> None:
+    folder = world.sessions().parent / "agent"
+    folder.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(folder / "openclaw-agent.sqlite")) as database:
+        database.execute("CREATE TABLE session_nodes (session_key TEXT)")
+
+
+def the_store_goes(world: World) -> None:
+    world.store().unlink()
+
+
+def the_agent_goes(world: World) -> None:
+    shutil.rmtree(world.sessions().parent)
+
+
+def the_gateway_goes(world: World) -> None:
+    world.gateway = ABSENT
+
+
+def another_gateway_has_started(world: World) -> None:
+    world.clock.advance(20)
+    world.gateway = running_since(world.clock.now() - 1_000)
+
+
+def an_hour_goes_by(world: World) -> None:
+    world.clock.advance(3_601)
+
+
+SEEN: list[tuple[Callable[[World], None], Code | None]] = [
+    (the_turn_ends, Code.ENDING),
+    (the_gateway_settles_it, Code.SETTLED),
+    (a_child_begins, Code.WAITING),
+    (a_link_takes_the_trajectorys_place, Code.UNPROVABLE),
+    (the_gateway_goes, Code.ORPHANED),
+    (another_gateway_has_started, Code.ORPHANED),
+    (an_hour_goes_by, Code.SILENT),
+    (a_link_takes_the_folders_place, None),
+    (the_rows_move_to_a_database, None),
+    (the_store_goes, None),
+    (the_agent_goes, None),
+]
+"""What happens, and the verdict in the next pass; None: the session is not judged any more."""
+
+
+@pytest.mark.parametrize(("happens", "verdict"), SEEN, ids=[each.__name__ for each, _ in SEEN])
+def test_what_happens_to_a_session_at_rest_is_seen_in_the_next_pass(
+    at_work: AtWork, happens: Callable[[World], None], verdict: Code | None
+) -> None:
+    happens(at_work.world)
+    found = run_pass(at_work.reconciler).find(KEY)
+    assert [f.verdict.code for f in found] == ([verdict] if verdict else [])
+
+
+def test_a_lock_and_a_torn_line_are_seen_in_the_next_pass_too(at_work: AtWork) -> None:
+    somebody_takes_its_lock(at_work.world)
+    assert "holds the lock" in at_work.next_pass().verdict.reason
+    (at_work.world.sessions() / f"{SESSION}.jsonl.lock").unlink()
+    the_trajectory_is_torn(at_work.world)
+    assert at_work.next_pass().evidence.trails[0].torn
+
+
+def test_nothing_is_read_of_what_rests(at_work: AtWork) -> None:
+    before = at_work.reconciler.scanner.bytes_read
+    for _ in range(3):
+        at_work.world.clock.advance(5)
+        assert at_work.next_pass() is at_work.finding
+    assert at_work.reconciler.scanner.bytes_read == before
+
+
+def test_none_is_believed_to_rest_for_longer_than_five_minutes(at_work: AtWork) -> None:
+    at_work.world.clock.advance(301)
+    assert at_work.next_pass() is not at_work.finding
+
+
+def test_a_clock_that_was_set_back_ends_the_rest(at_work: AtWork) -> None:
+    at_work.world.clock.jump(-3_600)
+    assert at_work.next_pass().verdict.code is Code.UNPROVABLE
+
+
+def test_a_session_whose_turn_has_ended_is_looked_at_in_every_pass(at_work: AtWork) -> None:
+    the_turn_ends(at_work.world)
+    first = at_work.next_pass()
+    at_work.world.clock.advance(5)
+    second = at_work.next_pass()
+    assert (second.verdict.code, second.evidence.watched - first.evidence.watched) == (Code.ENDING, 5)
+
+
+def test_trajectories_that_lie_in_a_folder_of_their_own_are_looked_for_in_every_pass(world: World) -> None:
+    world.env["OPENCLAW_TRAJECTORY_DIR"] = str(world.folder / "trajectories")
+    world.recording("multi-turn-running-third", shift_ms=world.clock.now() - LATER - STARTED_AT)
+    reconciler = world.reconciler()
+    deadline = time.monotonic() + 60
+    while rest_of([str(world.store()), str(world.sessions()), str(world.trajectory(SESSION))]) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first, second, third = (finding_of(run_pass(reconciler), KEY) for _ in range(3))
+    assert first is not second
+    assert second is not third
+
+
+def test_what_was_changed_this_very_moment_is_not_taken_to_rest(world: World) -> None:
+    file = world.folder / "file"
+    file.write_text("x")
+    assert rest_of([str(file)]) is None
+    assert rest_of([str(world.folder / "nothing")]) is not None
