@@ -26,11 +26,11 @@ test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show 
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
 test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
-	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
+	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/live/test_deploy_image.py tests/browser/test_control_ui.py) \
 	  -m "live or browser" -ra $(ARGS)
 
 test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.8.1 $(GATEWAYS)/2026.9.6) ## the plugin and the writer of databases, beside real gateways
-	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
+	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py --deselect tests/live/test_deploy_image.py \
 	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
 
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
