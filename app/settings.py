@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     auth: Literal["token", "off"] = "token"
+    repairs_per_minute: int = Field(default=60, ge=1, le=6_000)
     auto_repair: bool = True
     settle_subagents: bool = False
     weak_stores: Literal["refuse", "rename"] = "refuse"

@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from app import __version__
-from app.api import events, health, metrics, problems, repairs, sessions
+from app.api import events, health, metrics, problem_pages, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
 from app.api.lists import Lists
-from app.api.problems import PROBLEMS, Problem
+from app.api.pace import RepairPace
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
@@ -54,6 +53,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
+    app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
     ways = (everybody if tokens is None else tokens,)
     app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
@@ -61,8 +61,15 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
             CORSMiddleware,
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "x-stuck-count"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "last-event-id",
+            ],
+            expose_headers=["etag", "idempotency-replayed", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)
@@ -71,13 +78,5 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
-    app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])
+    app.include_router(problem_pages.router)
     return app
-
-
-async def _explain_problem(code: str) -> Response:
-    """What an error's `type` leads to."""
-    if code not in PROBLEMS:
-        raise Problem("not_found", f"no problem is called {code[:60]}")
-    status, title, next_step = PROBLEMS[code]
-    return Response(f"{code} ({status}): {title}.\n{next_step}\n", media_type="text/plain")

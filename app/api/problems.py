@@ -27,9 +27,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "ambiguous": (409, "Two sessions answer to this id", "Use the session key, percent-encoded, and only one state dir that has it."),
     "cannot_undo": (409, "This repair cannot be taken back", "The row has moved on: look at it with GET /sessions/{id}."),
     "store_unfit": (409, "This store is never written to", "GET /sessions says what is wrong with it."),
+    "precondition_failed": (412, "It has changed since it was looked at", "Look again with GET, and send its new ETag as If-Match."),
     "too_large": (413, "The request is too large", "64 KiB are enough for every call."),
     "invalid": (422, "A value in the request is wrong", "`errors` names it."),
     "store_busy": (423, "The store is being written to", "Ask again in a few seconds."),
+    "too_many": (429, "Too many repairs were asked for", "Wait as many seconds as Retry-After says; CLAWMEND_REPAIRS_PER_MINUTE is the limit."),
     "internal": (500, "Something went wrong inside Clawmend", "The log has the details."),
     "audit_unavailable": (503, "The audit database does not answer", "Nothing is repaired until it does: look at /health and the log."),
 }  # fmt: skip

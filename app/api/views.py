@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.audit.models import Attempt
 from app.domain.describe import describe_evidence, rfc3339
 from app.domain.model import Code, Policy
-from app.reconcile.report import Finding, Report
+from app.reconcile.report import Change, Finding, Report
+
+if TYPE_CHECKING:  # a scan on the command line needs no database library
+    from app.audit.models import Attempt
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
 """What `?include=` may add to the stuck sessions."""
@@ -35,10 +37,26 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
         "unwritable": finding.unwritable,
+        "fingerprint": finding.fingerprint,
     }
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)
     return item
+
+
+def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
+    """A session that is found to be something else than before, without its evidence."""
+    finding = change.finding
+    if not change.gone:
+        return {**describe_finding(finding, policy, now, evidence=False), "was": change.was}
+    return {
+        "session_key": finding.key,
+        "session_id": finding.session_id,
+        "agent_id": finding.agent_id,
+        "state_dir": finding.target.state_dir,
+        "verdict": None,
+        "was": change.was,
+    }
 
 
 def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, Any]:

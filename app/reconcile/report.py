@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.domain.fingerprint import fingerprint_of
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import NOTHING_TO_WRITE, Hand
@@ -35,6 +36,11 @@ class Finding:
     @property
     def agent_id(self) -> str:
         return self.target.agent_id or self.evidence.row.agent_in_key or "main"
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was found to be, in 32 hex digits (app.domain.fingerprint)."""
+        return fingerprint_of(self.evidence, self.verdict)
 
     @property
     def unwritable(self) -> str | None:
@@ -93,6 +99,35 @@ class Report:
 
     def problems(self) -> list[Problem]:
         return [p for _, p in self.state_problems] + [s.problem for s in self.stores if s.problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A session that is found to be something else than in the report before."""
+
+    finding: Finding
+    """As it is now; of one that is gone, as it was."""
+    was: Code | None
+    """None: it was not there."""
+    gone: bool = False
+
+    @property
+    def now(self) -> Code | None:
+        """None: it is gone."""
+        return None if self.gone else self.finding.verdict.code
+
+
+def changes(before: Report, now: Report) -> Iterator[Change]:
+    """Sessions whose verdict is another now, those that came running, and those that are gone."""
+    was = {f.name: f for f in before.findings()}
+    for finding in now.findings():
+        earlier = was.pop(finding.name, None)
+        told = earlier.verdict.code if earlier else None
+        if told != finding.verdict.code and not (earlier is None and finding.verdict.code is Code.SETTLED):
+            yield Change(finding, told)
+    for finding in was.values():
+        if finding.verdict.code is not Code.SETTLED:
+            yield Change(finding, finding.verdict.code, gone=True)
 
 
 def age_order(finding: Finding) -> tuple[int, str, str]:
