@@ -17,6 +17,7 @@ _MEASURED: tuple[tuple[str, str, str, str | None], ...] = (
     ("sessions", "unprovable", "component", "sessions"),
     ("gateway", "ready", "system", "gateways"),
     ("repairs", "failing", "component", "sessions"),
+    ("process", "uptime", "system", "s"),
 )
 """The check, what is measured there, the draft's componentType, and the unit."""
 
@@ -28,7 +29,7 @@ def wants_health_json(accept: str) -> bool:
 
 
 def health_json(status: str, checks: dict[str, dict[str, Any]], now: int) -> dict[str, Any]:
-    """`checks` as /health has them, each measure as a check of the draft; `now` is epoch ms."""
+    """`checks` as /health has them (or some), each measure as a check of the draft; `now` is epoch ms."""
     return {
         "status": status,
         "version": "1",
@@ -38,6 +39,7 @@ def health_json(status: str, checks: dict[str, dict[str, Any]], now: int) -> dic
         "checks": {
             f"{name}:{measure}": [_check(checks[name], measure, kind, unit, now)]
             for name, measure, kind, unit in _MEASURED
+            if name in checks
         },
     }
 
