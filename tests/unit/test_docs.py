@@ -166,7 +166,17 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "claims", "era", "publish")
+    looking = (
+        "folder",
+        "sessions_json",
+        "database",
+        "sessions_database",
+        "agent_databases",
+        "state_database",
+        "claims",
+        "era",
+        "publish",
+    )
     for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
