@@ -14,6 +14,7 @@ from app.api import events, health, metrics, problem_pages, problems, repairs, s
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
+from app.api.idempotency import Idempotency
 from app.api.lists import Lists
 from app.api.pace import RepairPace
 from app.reconcile.reconciler import Reconciler
@@ -55,6 +56,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.state.lists = Lists()
     app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
     ways = (everybody if tokens is None else tokens,)
+    app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
     app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(

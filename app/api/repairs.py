@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from app.api.callers import Repairer, demand
 from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.idempotency import done_before
 from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import describe_attempt
@@ -64,7 +65,11 @@ async def undo(
     only_if = wanted_fingerprints(request)
     if only_if is not None and not only_if & {"*", _fingerprint(attempt)}:
         raise Problem("precondition_failed", f"the repair is {attempt.outcome or 'under way'} by now")
-    undone = await take_back(here.service, here.pace, caller, attempt, wish)
+    undone = None
+    if not wish.dry_run:
+        undone = await done_before(request, "undo", attempt.store_path, attempt.session_key, wish.reason)
+    if undone is None:
+        undone = await take_back(here.service, here.pace, caller, attempt, wish)
     return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.api.callers import Repairer, demand, require
 from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.idempotency import done_before
 from app.api.lists import BadCursor, Lists, item_of
 from app.api.lists import Query as Wanted
 from app.api.pace import RepairPace
@@ -116,8 +117,12 @@ async def repair(
     """
     wish = wish or RepairRequest()
     here = request.app.state
-    only_if = wanted_fingerprints(request)
-    attempt = await settle(here.service, here.pace, caller, only_one(here.reconciler, name), wish, only_if=only_if)
+    finding, only_if = only_one(here.reconciler, name), wanted_fingerprints(request)
+    attempt = None
+    if not wish.dry_run:
+        attempt = await done_before(request, "settle", finding.target.path, finding.key, wish.reason)
+    if attempt is None:
+        attempt = await settle(here.service, here.pace, caller, finding, wish, only_if=only_if)
     return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
 
 
