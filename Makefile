@@ -27,11 +27,13 @@ test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show 
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
 test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
-	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
+	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/live/test_deploy_image.py \
+	  tests/browser/test_control_ui.py) \
 	  -m "live or browser" -ra $(ARGS)
 
 test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.8.1 $(NEWEST)) ## the plugin and the writer of databases, beside real gateways
 	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
+	  --deselect tests/live/test_deploy_image.py \
 	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
 
 test-hands-briefly: $(VENV)/.installed-live $(NEWEST)/.installed ## of these what CI runs: each hand once, beside the newest OpenClaw
