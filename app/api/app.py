@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import events, health, metrics, problem_pages, problems, repairs, sessions
+from app.api import breaker, events, health, metrics, problem_pages, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
@@ -80,5 +80,6 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
+    app.include_router(breaker.router)
     app.include_router(problem_pages.router)
     return app

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.domain.fingerprint import fingerprint_of
+from app.domain.flapping import Flapping
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
+from app.domain.signatures import KnownIssue, known_issue
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import NOTHING_TO_WRITE, Hand
 
@@ -24,6 +26,8 @@ class Finding:
     """The undo that keeps the scheduler away from it."""
     put_off_until: int | None = None
     """Epoch ms: repairs of it failed, and the next one waits."""
+    flapping: Flapping | None = None
+    """It was settled and came back too often: the scheduler leaves it alone for a while."""
 
     @property
     def key(self) -> str:
@@ -46,6 +50,11 @@ class Finding:
     def unwritable(self) -> str | None:
         """Why none of our hands can settle it; it is shown, and not tried."""
         return self.hand.why_not
+
+    @property
+    def known_issue(self) -> KnownIssue | None:
+        """The issue of OpenClaw that makes it flap, where that can be told; None also where it does not."""
+        return known_issue(self.evidence) if self.flapping else None
 
     @property
     def name(self) -> tuple[str, str]:
