@@ -18,7 +18,7 @@ from app.domain.caller import NOBODY
 OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
 OPEN_PREFIX = "/problems/"
 BODY_LIMIT = 64 << 10
-_NO_TOKEN = "this call needs a bearer token"
+_NOTHING_SHOWN = "this call needs a bearer token"
 _CHALLENGE = b'Bearer realm="clawmend"'
 _WRONG = b', error="invalid_token"'
 """RFC 6750, section 3.1: who shows nothing is not told of an error."""
@@ -77,7 +77,7 @@ class Gate:
         caller = caller_of(HTTPConnection(scope), self._ways)
         if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
             shown = b"authorization" in headers
-            detail = "the token is not known here: it is wrong, revoked or expired" if shown else _NO_TOKEN
+            detail = "the token is not known here: it is wrong, revoked or expired" if shown else _NOTHING_SHOWN
             await _refuse(send, "unauthorized", detail, challenge=_CHALLENGE + (_WRONG if shown else b""))
             return
         length = headers.get(b"content-length", b"0")
