@@ -12,6 +12,7 @@ from app.audit.tokens import add_token, all_tokens
 from app.domain.caller import Scope
 from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import TOKEN, Serve, Served, one_of_each, wait_until
+from tests.api.test_auth import every_call, store_bytes
 from tests.command import Clawmend
 from tests.world import STUCK_SESSION_ID, World
 
@@ -63,6 +64,22 @@ def test_each_scope_opens_its_calls_and_those_of_the_lower_ones(
     for refused in (a for a in (settled, forced) if a.status_code == 403):
         assert refused.json()["type"] == "/problems/forbidden"
     assert forced.status_code == 200 or forced.json()["scope"] == "admin" or scope is Scope.READ
+
+
+def test_who_may_only_read_is_refused_by_every_call_that_is_not_a_reading_one(
+    world: World, serve: Serve, reconciler: Reconciler
+) -> None:
+    world.stuck()
+    holder = a_token(world, reconciler.audit, "rita", Scope.READ)
+    server = serve(reconciler)
+    before = store_bytes(server)
+    changing = [(method, path) for _, method, path in every_call(server) if method not in ("GET", "HEAD")]
+    assert len(changing) >= 3, "a repair, its undo, the closing of the breaker"
+    for method, path in changing:
+        answer = server.bare.request(method, path, headers=holder, json={})
+        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), (method, path)
+        assert answer.json()["scope"] in ("repair", "admin")
+    assert store_bytes(server) == before
 
 
 def test_an_undo_demands_repair_and_names_who_has_asked_for_it(
