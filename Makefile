@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 GATEWAYS := .gateways
 LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
 NEWEST := $(GATEWAYS)/2026.9.6
-.PHONY: help run demo test test-faults test-image test-live test-hands test-hands-briefly soak lint lock clean
+.PHONY: help run demo test test-faults test-image test-live test-hands test-hands-briefly bench soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-hands-briefly: $(VENV)/.installed-live $(NEWEST)/.installed ## of these wha
 
 test-image: $(VENV)/.installed-dev ## run the steps of the Dockerfile without an engine; needs PyPI, as the build of an image does
 	@$(PY) -m pytest $(or $(TESTS),tests/image) -m image -ra $(ARGS)
+
+bench: $(VENV)/.installed-dev ## how fast it is, beside what the system calls alone cost in the same run
+	@$(PY) -m tests.bench $(ARGS)
 
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)

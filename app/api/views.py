@@ -8,7 +8,9 @@ import orjson
 
 from app.domain.describe import describe_evidence, rfc3339
 from app.domain.model import Code, Policy
+from app.domain.verdict import judge
 from app.reconcile.report import Change, Finding, Report
+from app.reconcile.resting import BY_TIME_ONLY
 
 if TYPE_CHECKING:  # a scan on the command line needs no database library
     from app.audit.models import Attempt
@@ -31,7 +33,7 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "agent_id": finding.agent_id,
         "state_dir": finding.target.state_dir,
         "verdict": verdict.code,
-        "reason": verdict.reason,
+        "reason": _reason_at(finding, policy, now),
         "status": row.status,
         "target_status": verdict.settlement.status if verdict.settlement else None,
         "started_at": rfc3339(row.started_at),
@@ -47,6 +49,12 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)
     return item
+
+
+def _reason_at(finding: Finding, policy: Policy, now: int) -> str:
+    """Of a session that rests (app.reconcile.resting) the sentence tells an age that has grown since it was judged."""
+    again = judge(finding.evidence, policy, now) if finding.verdict.code in BY_TIME_ONLY else finding.verdict
+    return again.reason if again.code is finding.verdict.code else finding.verdict.reason
 
 
 def _flapping(finding: Finding) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from app.reconcile.report import Finding
 
 _BELIEVED_FOR = 300.0
 """Seconds after which a session is looked at closely all the same."""
-_BY_TIME_ONLY = (Code.WORKING, Code.SILENT, Code.ORPHANED)
+BY_TIME_ONLY = (Code.WORKING, Code.SILENT, Code.ORPHANED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Resting:
         evidence = finding.evidence
         transcript = _transcript(target, finding.evidence.row)
         if (
-            finding.verdict.code not in _BY_TIME_ONLY
+            finding.verdict.code not in BY_TIME_ONLY
             or transcript is None
             or evidence.lock is not None
             or evidence.children

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from app.api.views import describe_finding
 from app.domain.model import Code
+from app.domain.verdict import judge
 from app.openclaw.processes import start_ticks
 from app.openclaw.rest import rest_of
 from app.reconcile.reconciler import Reconciler
@@ -159,6 +161,15 @@ def test_nothing_is_read_of_what_rests(at_work: AtWork) -> None:
         at_work.world.clock.advance(5)
         assert at_work.next_pass() is at_work.finding
     assert at_work.reconciler.scanner.bytes_read == before
+
+
+def test_the_sentence_on_what_rests_tells_its_age_as_of_when_it_is_shown(at_work: AtWork) -> None:
+    policy = at_work.reconciler.settings.policy
+    at_work.world.clock.advance(200)
+    found = at_work.next_pass()
+    assert found is at_work.finding
+    shown = describe_finding(found, policy, at_work.world.clock.now())["reason"]
+    assert shown == judge(found.evidence, policy, at_work.world.clock.now()).reason != found.verdict.reason
 
 
 def test_none_is_believed_to_rest_for_longer_than_five_minutes(at_work: AtWork) -> None:
