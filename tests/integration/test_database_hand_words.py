@@ -10,6 +10,7 @@ import pytest
 from app.audit.models import Attempt, Outcome
 from app.openclaw.database_write import Replacement, Written
 from app.reconcile import database_hand
+from app.reconcile.asking import StoreUnfit
 from app.reconcile.reconciler import Reconciler
 from tests.database_peer import DatabasePeer
 from tests.databases import LOCKED_OUT
@@ -153,3 +154,13 @@ def test_what_only_the_plugin_may_write_is_refused_where_it_does_not_take_the_or
         peer.stop()
     assert (attempt.outcome, attempt.outcome_reason) == (Outcome.REFUSED, "the plugin has not taken the order")
     assert (orders, attempt.hand) == ([], "database")
+
+
+def test_a_database_that_has_taken_another_shape_since_is_unfit_for_an_undo(world: World, row: Stuck) -> None:
+    reconciler = world.reconciler(auto_repair=False)
+    repair = by_a_person(reconciler, LOCKED_OUT)
+    row.database.run("ALTER TABLE session_nodes RENAME COLUMN entry_valid TO valid")
+    with pytest.raises(StoreUnfit) as caught:
+        reconciler.repairer.undo(repair, PERSON)
+    assert str(caught.value) == "the store: its tables are not as we know them: no such column: entry_valid"
+    assert len(attempts(reconciler)) == 1

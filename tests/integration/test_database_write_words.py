@@ -188,6 +188,16 @@ def test_a_statement_that_does_not_end_is_broken_off(row: Stuck) -> None:
     assert row.is_untouched()
 
 
+def test_a_statement_that_takes_long_but_not_too_long_is_let_be(row: Stuck) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000) SELECT i FROM n"
+    with closing(apsw.Connection(str(row.database.path))) as connection:
+        connection.execute(f"CREATE VIEW numbers AS {numbers}")
+        connection.execute(
+            "CREATE TRIGGER slow AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM numbers; END"
+        )
+    assert row.write().kind == "written"
+
+
 @pytest.mark.parametrize(
     "statement",
     ["SELECT load_extension('x')", "SELECT fts5(NULL)", "INSERT INTO notes_data VALUES (7, x'00')"],

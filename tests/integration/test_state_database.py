@@ -282,3 +282,12 @@ def test_each_of_two_state_dirs_is_remembered(world: World, state: StateDatabase
     assert (first.entries, len(second.entries)) == ((), 1)
     assert reader.read(str(world.state), long_after) is first
     assert reader.read(str(tmp_path / "second"), long_after) is second
+
+
+def test_a_name_that_is_no_text_claims_all_the_same(world: World, state: StateDatabase) -> None:
+    state.claim_subagent("agent:main:other", "r-1")
+    state.run("UPDATE subagent_runs SET child_session_key = CAST(x'61ff' AS TEXT)")
+    claims = read_claims(str(world.state))
+    assert len(claims.entries) == 1
+    assert len(claims.on("another", None, "R-1")) == 1
+    assert claims.on("another", None, None) == ()
