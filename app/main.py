@@ -14,37 +14,13 @@ from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.auth import load_or_make_token
-from app.audit.log import AuditLog, sqlite_path
-from app.clock import Clock, SystemClock
-from app.reconcile.gateways import GatewayLinks
+from app.audit.log import sqlite_path
+from app.building import CannotStart, build_reconciler
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.scan import state_dirs
 from app.settings import Settings, own_state_folder, unknown_settings
 from app.systemd import Telling, manager_of, send
 
 logger = logging.getLogger("clawmend")
-
-
-class CannotStart(Exception):
-    """The service cannot come up; the message says why and what to do."""
-
-
-def build_reconciler(settings: Settings) -> Reconciler:
-    """A reconciler on the real clock and a migrated audit database. Raises CannotStart."""
-    try:
-        audit = AuditLog(settings.database_url)
-        audit.migrate()
-    except Exception as error:
-        raise CannotStart(f"the audit database {_shown(settings.database_url)} cannot be opened: {error}") from error
-    clock = SystemClock()
-    return Reconciler(settings, clock, audit, os.environ, links=build_links(settings, clock))
-
-
-def build_links(settings: Settings, clock: Clock) -> GatewayLinks | None:
-    """Links to the gateways of the state dirs, not started yet; None where the setting says so."""
-    if settings.gateway == "off":
-        return None
-    return GatewayLinks(settings, clock, os.environ, state_dirs(settings, os.environ))
 
 
 def token_file(settings: Settings) -> Path:
@@ -138,9 +114,3 @@ def _token(settings: Settings) -> str | None:
 
 def _places(reconciler: Reconciler) -> str:
     return ", ".join(state.path for state in reconciler.scanner.state_dirs)
-
-
-def _shown(url: str) -> str:
-    """A database URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

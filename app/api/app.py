@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import events, health, metrics, problem_pages, problems, repairs, sessions
+from app.api import breaker, events, health, metrics, problem_pages, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
+from app.api.idempotency import Idempotency
 from app.api.lists import Lists
 from app.api.pace import RepairPace
 from app.reconcile.reconciler import Reconciler
@@ -55,14 +56,22 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.state.lists = Lists()
     app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
     ways = (everybody if tokens is None else tokens,)
+    app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
     app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(
             CORSMiddleware,
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "retry-after", "x-stuck-count"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "last-event-id",
+            ],
+            expose_headers=["etag", "idempotency-replayed", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)
@@ -71,5 +80,6 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
+    app.include_router(breaker.router)
     app.include_router(problem_pages.router)
     return app

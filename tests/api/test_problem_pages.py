@@ -1,4 +1,4 @@
-"""Where an error's `type` leads: a page that says what it means and what to do, for people and programs, with no login."""
+"""Where an error's `type` leads: a page that says what it means and what to do, for people and programs."""
 
 from __future__ import annotations
 

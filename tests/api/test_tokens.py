@@ -8,10 +8,11 @@ import httpx
 import pytest
 
 from app.audit.log import AuditLog
-from app.audit.tokens import add_token, all_tokens, revoke_token
+from app.audit.tokens import add_token, all_tokens
 from app.domain.caller import Scope
 from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import TOKEN, Serve, Served, one_of_each, wait_until
+from tests.command import Clawmend
 from tests.world import STUCK_SESSION_ID, World
 
 DAY = 86_400_000
@@ -82,13 +83,12 @@ def test_a_token_that_is_revoked_by_another_process_is_out_within_seconds(
 ) -> None:
     world.recording("success-done")
     server = serve(reconciler)
-    beside = AuditLog(world.database_url)
-    holder = a_token(world, beside, "ci", Scope.READ)
+    run = Clawmend(world)
+    holder = {"authorization": f"Bearer {run('token', 'add', 'ci').stdout.strip()}"}
     wait_until(lambda: server.bare.get("/sessions", headers=holder).status_code == 200, "the new token is taken")
-    revoke_token(beside, "ci", now=world.clock.now(), by="anna")
+    assert run("token", "revoke", "ci").returncode == 0
     wait_until(lambda: server.bare.get("/sessions", headers=holder).status_code == 401, "the revoked token is refused")
     assert server.http.get("/sessions").status_code == 200
-    beside.dispose()
 
 
 def test_a_token_expires_at_its_moment_whenever_the_table_was_read(
