@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from app.openclaw.agent_databases import AgentDatabasesReader
 from app.openclaw.claims import Claims, ClaimsReader, read_claims
 from app.openclaw.database_leases import Leases, Opener, read_leases, still_open
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StoreTarget
-from app.openclaw.state_database import StateDatabaseReader
 from tests.databases import StateDatabase, state_database
 from tests.world import World
 
@@ -122,7 +122,7 @@ def test_by_default_the_processes_of_this_machine_are_asked() -> None:
 
 
 def listed(world: World) -> tuple[StoreTarget, ...]:
-    return StateDatabaseReader().listed(str(world.state))
+    return AgentDatabasesReader().listed(str(world.state))
 
 
 def list_one(state: StateDatabase, agent_id: str, path: str | bytes) -> None:
@@ -203,7 +203,7 @@ def test_without_the_list_or_the_database_all_lie_where_they_are_by_default(worl
 
 
 def test_the_list_is_remembered_until_its_database_changes(world: World, state: StateDatabase) -> None:
-    reader, other = StateDatabaseReader(), StateDatabaseReader()
+    reader, other = AgentDatabasesReader(), AgentDatabasesReader()
     own = str(world.state)
     list_one(state, "beta", "elsewhere/openclaw-agent.sqlite")
     first = reader.listed(own)
@@ -227,7 +227,7 @@ def test_a_list_that_cannot_be_read_is_told(world: World, state: StateDatabase) 
 @pytest.mark.parametrize(
     ("read", "what"),
     [
-        (lambda own: StateDatabaseReader().listed(own), "the list of the agents' databases"),
+        (lambda own: AgentDatabasesReader().listed(own), "the list of the agents' databases"),
         (read_leases, "the state database"),
         (read_claims, "the state database"),
         (lambda own: ClaimsReader().read(own, SOON), "the state database"),

@@ -65,6 +65,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/database_leases.py": (_STATE,),
     "app/openclaw/claims.py": (("tests/integration/test_claims.py", *_STATE),),
     "app/openclaw/state_database.py": (_STATE,),
+    "app/openclaw/agent_databases.py": (_STATE,),
     "app/openclaw/gateway_plugin.py": (("tests/integration/test_gateway_plugin.py",), _PLUGIN_WORDS),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
