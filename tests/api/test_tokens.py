@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.audit.log import AuditLog
-from app.audit.tokens import add_token, all_tokens
+from app.audit.tokens import add_token, all_tokens, revoke_token
 from app.domain.caller import Scope
 from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import TOKEN, Serve, Served, one_of_each, wait_until
@@ -168,6 +168,26 @@ def test_while_the_audit_is_gone_the_tokens_are_those_that_were_read_before(
     assert server.bare.get("/health").status_code == 503
     assert server.bare.get("/sessions", headers=holder).status_code == 200
     database.with_name("away").rename(database)
+
+
+def test_a_revoked_token_is_out_though_the_last_use_of_another_cannot_be_written_down(
+    world: World, serve: Serve, reconciler: Reconciler
+) -> None:
+    world.recording("success-done")
+    holder, other = (a_token(world, reconciler.audit, name, Scope.READ) for name in ("ci", "other"))
+    with reconciler.audit.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no_room BEFORE UPDATE OF last_used_at ON access_tokens "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    server = serve(reconciler)
+    assert server.bare.get("/sessions", headers=holder).status_code == 200
+    revoke_token(reconciler.audit, "ci", now=world.clock.now(), by="anna")
+
+    def answers() -> list[int]:
+        return [server.bare.get("/sessions", headers=shown).status_code for shown in (other, holder)]
+
+    wait_until(lambda: answers() == [200, 401], "the revoked token is refused, and the other is not")
 
 
 def test_a_token_is_in_no_answer_and_in_no_line_of_the_log(
