@@ -17,8 +17,9 @@ def with_flapping(settings: Settings, stores: Sequence[StoreState], now: int) ->
     """`stores` with the mark on those that flap at `now` (epoch ms); an audit that is not there has none."""
     from app.domain.model import Code
 
-    stuck = [f for store in stores for f in store.findings if f.verdict.code in (Code.STUCK, Code.ENDING)]
-    if not stuck or _has_no_file(settings.database_url):
+    codes = (Code.STUCK, Code.ENDING)
+    some = any(f.verdict.code in codes for store in stores for f in store.findings)
+    if not some or _has_no_file(settings.database_url):
         return tuple(stores)
     from app.audit.log import AuditLog, AuditUnavailable
     from app.reconcile.marks import flapping_now
@@ -33,7 +34,7 @@ def with_flapping(settings: Settings, stores: Sequence[StoreState], now: int) ->
         audit.dispose()
 
     def marked(finding: Finding) -> Finding:
-        return replace(finding, flapping=flaps.get(finding.name)) if finding in stuck else finding
+        return replace(finding, flapping=flaps.get(finding.name)) if finding.verdict.code in codes else finding
 
     return tuple(replace(store, findings=tuple(map(marked, store.findings))) for store in stores)
 
