@@ -86,6 +86,10 @@ def run(argv: list[str]) -> int:
         return _failed(_usage(error), as_json=as_json)
     except OSError as error:
         return _failed(error, as_json=as_json)
+    except SystemExit as end:  # Typer's own, of a help that nobody reads: 1 would say that something is stuck
+        if not isinstance(end.__context__, OSError):
+            raise
+        return _failed(end.__context__, as_json=as_json)
     return int(code or 0) if argv else COULD_NOT_TELL
 
 
