@@ -15,6 +15,7 @@ from app.api import events, health, metrics, problems, repairs, sessions
 from app.api.auth import Gate
 from app.api.callers import BearerToken, WayIn, everybody
 from app.api.lists import Lists
+from app.api.logins import Logins
 from app.api.problems import PROBLEMS, Problem
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
@@ -47,8 +48,12 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
-    ways: tuple[WayIn, ...] = (everybody if token is None else BearerToken(token),)
-    app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    shown: tuple[WayIn, ...] = (everybody if token is None else BearerToken(token),)
+    app.state.logins = Logins(reconciler.clock, shown)
+    app.state.ways = (*shown, app.state.logins)
+    app.add_middleware(
+        Gate, ways=app.state.ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host)
+    )
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(
             CORSMiddleware,

@@ -15,8 +15,8 @@ from app.api.callers import WayIn, caller_of
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.domain.caller import NOBODY
 
-OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
-OPEN_PREFIX = "/problems/"
+OPEN_PATHS = ("/", "/console/login", "/health", "/livez", "/metrics", "/readyz")
+OPEN_PREFIXES = ("/console/static/", "/problems/")
 BODY_LIMIT = 64 << 10
 
 
@@ -71,7 +71,7 @@ class Gate:
             return
         path = scope["path"]
         caller = caller_of(HTTPConnection(scope), self._ways)
-        if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
+        if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIXES):
             await _refuse(send, "unauthorized", "this call needs the bearer token", challenge=True)
             return
         length = headers.get(b"content-length", b"0")

@@ -21,6 +21,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "unauthorized": (401, "The token is missing or wrong", "Send `Authorization: Bearer <token>`; the token file's path stands in the log."),
     "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
     "forbidden": (403, "This token may not do that", "Use a token that has the scope named in `scope`: docs/reference/api.md says which call needs which."),
+    "foreign_form": (403, "This form was not sent from the console", "Load the console again, and do it from there; a proxy has to pass the Host header on."),
     "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
     "method_not_allowed": (405, "This method does not fit here", "docs/reference/api.md lists the calls."),
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
@@ -30,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "too_large": (413, "The request is too large", "64 KiB are enough for every call."),
     "invalid": (422, "A value in the request is wrong", "`errors` names it."),
     "store_busy": (423, "The store is being written to", "Ask again in a few seconds."),
+    "too_many_logins": (429, "Too many wrong tokens came from this address", "Wait as many seconds as `Retry-After` says."),
     "internal": (500, "Something went wrong inside Clawmend", "The log has the details."),
     "audit_unavailable": (503, "The audit database does not answer", "Nothing is repaired until it does: look at /health and the log."),
 }  # fmt: skip
