@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -13,37 +14,14 @@ from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.auth import load_or_make_token
-from app.audit.log import AuditLog, sqlite_path
-from app.clock import Clock, SystemClock
-from app.reconcile.gateways import GatewayLinks
+from app.audit.log import sqlite_path
+from app.building import CannotStart, build_reconciler
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.scan import state_dirs
 from app.settings import Settings, own_state_folder, unknown_settings
+from app.systemd import Telling, manager_of, send
 from app.web.console import add_console
 
 logger = logging.getLogger("clawmend")
-
-
-class CannotStart(Exception):
-    """The service cannot come up; the message says why and what to do."""
-
-
-def build_reconciler(settings: Settings) -> Reconciler:
-    """A reconciler on the real clock and a migrated audit database. Raises CannotStart."""
-    try:
-        audit = AuditLog(settings.database_url)
-        audit.migrate()
-    except Exception as error:
-        raise CannotStart(f"the audit database {_shown(settings.database_url)} cannot be opened: {error}") from error
-    clock = SystemClock()
-    return Reconciler(settings, clock, audit, os.environ, links=build_links(settings, clock))
-
-
-def build_links(settings: Settings, clock: Clock) -> GatewayLinks | None:
-    """Links to the gateways of the state dirs, not started yet; None where the setting says so."""
-    if settings.gateway == "off":
-        return None
-    return GatewayLinks(settings, clock, os.environ, state_dirs(settings, os.environ))
 
 
 def token_file(settings: Settings) -> Path:
@@ -75,9 +53,25 @@ def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Lets those go who follow /events before it waits for the last answers: they would stay for ever."""
+    """Lets those go who follow /events before it waits for the last answers: they would stay for ever. Tells systemd,
+    where that started us: ready when it serves and the first pass is over.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._manager = manager_of(os.environ, os.getpid())
+        self._telling: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._manager is not None:
+            service = self.config.app.state.service  # type: ignore[union-attr]
+            self._telling = asyncio.create_task(Telling(self._manager, service).run())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._manager is not None and self._telling is not None:
+            self._telling.cancel()
+            send(self._manager, "STOPPING=1", "STATUS=a pass that is under way comes to its end")
         await self.config.app.state.events.end()  # type: ignore[union-attr]
         await super().shutdown(sockets)
 
@@ -122,9 +116,3 @@ def _token(settings: Settings) -> str | None:
 
 def _places(reconciler: Reconciler) -> str:
     return ", ".join(state.path for state in reconciler.scanner.state_dirs)
-
-
-def _shown(url: str) -> str:
-    """A database URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

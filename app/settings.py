@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.breaker import BreakerPolicy
+from app.domain.flapping import FlappingPolicy
 from app.domain.model import Policy
 
 PREFIX = "CLAWMEND_"
@@ -36,8 +38,13 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = None
     auth: Literal["token", "off"] = "token"
+    repairs_per_minute: int = Field(default=60, ge=1, le=6_000)
     auto_repair: bool = True
     settle_subagents: bool = False
+    flapping_settlements: int = Field(default=3, ge=1, le=1_000)
+    flapping_minutes: float = Field(default=60.0, gt=0, le=1_440, allow_inf_nan=False)
+    breaker_repairs: int = Field(default=250, ge=1, le=1_000_000)
+    breaker_minutes: float = Field(default=10.0, gt=0, le=1_440, allow_inf_nan=False)
     weak_stores: Literal["refuse", "rename"] = "refuse"
     database_writes: Literal["idle", "stopped", "off"] = "idle"
     scan_interval_seconds: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
@@ -133,6 +140,14 @@ class Settings(BaseSettings):
             never_started_after=self.never_started_seconds,
             settle_subagents=self.settle_subagents,
         )
+
+    @property
+    def flapping(self) -> FlappingPolicy:
+        return FlappingPolicy(self.flapping_settlements, self.flapping_minutes * 60)
+
+    @property
+    def breaker(self) -> BreakerPolicy:
+        return BreakerPolicy(self.breaker_repairs, self.breaker_minutes * 60)
 
 
 def load_settings() -> Settings:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.world import World
 
@@ -20,22 +21,36 @@ class Clawmend:
     world: World
     path: str = os.environ["PATH"]
 
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "PATH": self.path,
+            "HOME": str(self.world.folder / "home"),
+            "PYTHONPATH": str(TOP),
+            "CLAWMEND_STATE_DIR": str(self.world.state),
+            "CLAWMEND_DATABASE_URL": self.world.database_url,
+            "CLAWMEND_STORE_QUIET_SECONDS": "0.1",
+            "CLAWMEND_STORE_PATIENCE_SECONDS": "0.5",
+            "CLAWMEND_GATEWAY": "off",
+        }
+
     def __call__(self, *arguments: str | bytes, **env: str) -> subprocess.CompletedProcess[str]:
+        return self._run(subprocess.PIPE, arguments, env)
+
+    def into(self, file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """With its output going into `file`."""
+        with file.open("w") as output:
+            return self._run(output, arguments, {})
+
+    def _run(
+        self, output: IO[str] | int, arguments: tuple[str | bytes, ...], env: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
             cwd=self.world.folder,
-            env={
-                "PATH": self.path,
-                "HOME": str(self.world.folder / "home"),
-                "PYTHONPATH": str(TOP),
-                "CLAWMEND_STATE_DIR": str(self.world.state),
-                "CLAWMEND_DATABASE_URL": self.world.database_url,
-                "CLAWMEND_STORE_QUIET_SECONDS": "0.1",
-                "CLAWMEND_STORE_PATIENCE_SECONDS": "0.5",
-                "CLAWMEND_GATEWAY": "off",
-                **env,
-            },
-            capture_output=True,
+            env={**self.env, **env},
+            stdout=output,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
             check=False,

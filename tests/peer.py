@@ -95,6 +95,10 @@ class Peer:
     def url(self) -> str:
         return f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{self.port}"
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
     def methods(self) -> list[str]:
         """What was asked, without the handshakes."""
         return [a.method for a in self.asked if a.method not in ("connect", "sessions.subscribe")]

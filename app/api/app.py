@@ -8,21 +8,23 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from app import __version__
-from app.api import events, health, metrics, problems, repairs, sessions
+from app.api import breaker, events, health, metrics, problem_pages, problems, repairs, sessions
 from app.api.auth import Gate
-from app.api.callers import BearerToken, WayIn, everybody
+from app.api.bearer import BearerTokens
+from app.api.callers import everybody
+from app.api.idempotency import Idempotency
 from app.api.lists import Lists
 from app.api.logins import Logins
-from app.api.problems import PROBLEMS, Problem
+from app.api.pace import RepairPace
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
 
 def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     """The application around `reconciler`; `token` None serves without a login."""
+    tokens = BearerTokens(token, reconciler.audit, reconciler.clock) if token is not None else None
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -30,12 +32,17 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         app.state.service = service
         app.state.metrics = metrics.registry_of(service)
         app.state.events = events.Events(service)
+        if tokens is not None:
+            await tokens.refresh()
         await service.start()
-        telling = asyncio.create_task(app.state.events.run())
+        tasks = [asyncio.create_task(app.state.events.run())]
+        if tokens is not None:
+            tasks.append(asyncio.create_task(tokens.run()))
         try:
             yield
         finally:
-            telling.cancel()
+            for task in tasks:
+                task.cancel()
             await service.stop()
 
     app = FastAPI(
@@ -48,9 +55,11 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
-    shown: tuple[WayIn, ...] = (everybody if token is None else BearerToken(token),)
-    app.state.logins = Logins(reconciler.clock, shown)
-    app.state.ways = (*shown, app.state.logins)
+    app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
+    shown = everybody if tokens is None else tokens
+    app.state.logins = Logins(reconciler.clock, (shown,))
+    app.state.ways = (shown, app.state.logins)
+    app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
     app.add_middleware(
         Gate, ways=app.state.ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host)
     )
@@ -59,8 +68,15 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
             CORSMiddleware,
             allow_origins=reconciler.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "if-none-match"],
-            expose_headers=["etag", "x-stuck-count"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "last-event-id",
+            ],
+            expose_headers=["etag", "idempotency-replayed", "retry-after", "x-stuck-count"],
             max_age=600,
         )
     problems.install(app)
@@ -69,13 +85,6 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
-    app.add_api_route("/problems/{code}", _explain_problem, methods=["GET"], tags=["problems"])
+    app.include_router(breaker.router)
+    app.include_router(problem_pages.router)
     return app
-
-
-async def _explain_problem(code: str) -> Response:
-    """What an error's `type` leads to."""
-    if code not in PROBLEMS:
-        raise Problem("not_found", f"no problem is called {code[:60]}")
-    status, title, next_step = PROBLEMS[code]
-    return Response(f"{code} ({status}): {title}.\n{next_step}\n", media_type="text/plain")

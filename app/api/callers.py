@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
@@ -24,19 +23,6 @@ def caller_of(connection: HTTPConnection, ways: tuple[WayIn, ...]) -> Caller:
 def everybody(_: HTTPConnection) -> Caller:
     """The way in where CLAWMEND_AUTH is off."""
     return INSTALLATION
-
-
-class BearerToken:
-    """The way in by `Authorization: Bearer <token>` (RFC 6750)."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
-
-    def __call__(self, connection: HTTPConnection) -> Caller | None:
-        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._token):
-            return INSTALLATION
-        return None
 
 
 def demand(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:

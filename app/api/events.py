@@ -13,12 +13,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from app.api.callers import demand
-from app.api.views import describe_attempt, describe_finding, describe_scan
+from app.api.views import describe_attempt, describe_change, describe_scan
 from app.audit.log import AuditUnavailable
 from app.audit.models import Attempt
 from app.domain.caller import Scope
 from app.domain.model import Code, Policy
-from app.reconcile.report import Finding, Report
+from app.reconcile.report import Report, changes
 from app.reconcile.service import Service
 
 router = APIRouter(tags=["events"], dependencies=[Depends(demand(Scope.READ))])
@@ -130,28 +130,7 @@ async def events(
 
 
 def _of_findings(before: Report, now: Report, policy: Policy) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Sessions whose verdict is another now, those that came running, and those that are gone."""
-    was = {f.name: f for f in before.findings()}
-    at = now.finished_at or 0
-    for finding in now.findings():
-        earlier = was.pop(finding.name, None)
-        told = earlier.verdict.code if earlier else None
-        if told != finding.verdict.code and not (earlier is None and finding.verdict.code is Code.SETTLED):
-            yield "finding", {**describe_finding(finding, policy, at, evidence=False), "was": told}
-    for finding in was.values():
-        if finding.verdict.code is not Code.SETTLED:
-            yield "finding", _gone(finding)
-
-
-def _gone(finding: Finding) -> dict[str, Any]:
-    return {
-        "session_key": finding.key,
-        "session_id": finding.session_id,
-        "agent_id": finding.agent_id,
-        "state_dir": finding.target.state_dir,
-        "verdict": None,
-        "was": finding.verdict.code,
-    }
+    return (("finding", describe_change(c, policy, now.finished_at or 0)) for c in changes(before, now))
 
 
 def _of_pass(report: Report) -> dict[str, Any]:

@@ -1,7 +1,11 @@
-"""For load balancers: counts only, no login, answered from memory."""
+"""For load balancers: counts only, no login, answered from memory.
+
+Each call answers in the shape of the IETF draft for health checks to who sends `Accept: application/health+json`.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -11,21 +15,18 @@ from starlette.responses import Response
 from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
 from app.domain.describe import rfc3339
 from app.domain.model import Code
+from app.reconcile.breaker import Breaker
 from app.reconcile.gateways import GatewayLinks
+from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
 router = APIRouter(tags=["health"])
-
-_NO_STORE = {"cache-control": "no-store"}
 
 
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job).
-
-    In the shape of the IETF draft for `Accept: application/health+json`.
-    """
+    """`pass`, `warn` (something is stuck or cannot be read: still 200) or `fail` (503: Clawmend cannot do its job)."""
     service: Service = request.app.state.service
     reconciler = service.reconciler
     if service.seconds_since_pass > reconciler.settings.scan_interval_seconds:
@@ -33,31 +34,22 @@ async def health(request: Request) -> Response:
     checks = health_checks(service)
     words = {check["status"] for check in checks.values()}
     status = "fail" if "fail" in words else "warn" if "warn" in words else "pass"
-    as_json = wants_health_json(request.headers.get("accept", ""))
-    body = (
-        health_json(status, checks, reconciler.clock.now())
-        if as_json
-        else {
-            "status": status,
-            "stuck": checks["sessions"]["stuck"],
-            "repaired_total": reconciler.repaired_total,
-            "last_pass_at": rfc3339(reconciler.report.finished_at),
-            "checks": checks,
-        }
-    )
-    return Response(
-        orjson.dumps(body),
-        503 if status == "fail" else 200,
-        media_type=MEDIA_TYPE if as_json else "application/json",
-        headers={**_NO_STORE, "vary": "accept"},
-    )
+    counted = {
+        "stuck": checks["sessions"]["stuck"],
+        "repaired_total": reconciler.repaired_total,
+        "last_pass_at": rfc3339(reconciler.report.finished_at),
+        "checks": checks,
+    }
+    return _answer(request, status, checks, counted)
 
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez")
-async def livez() -> Response:
+async def livez(request: Request) -> Response:
     """The process answers."""
-    return Response(b'{"status":"pass"}', media_type="application/json", headers=_NO_STORE)
+    service: Service = request.app.state.service
+    up = {"process": {"status": "pass", "uptime": round(time.monotonic() - service.started_at, 1)}}
+    return _answer(request, "pass", up, {})
 
 
 @router.head("/readyz", include_in_schema=False)
@@ -65,9 +57,22 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Able to work: a pass has been run, not too long ago, and the audit database answers."""
     service: Service = request.app.state.service
-    ready = service.last_pass_at is not None and all(c["status"] != "fail" for c in health_checks(service).values())
-    body = b'{"status":"pass"}' if ready else b'{"status":"fail"}'
-    return Response(body, 200 if ready else 503, media_type="application/json", headers=_NO_STORE)
+    checks = health_checks(service)
+    ready = service.last_pass_at is not None and all(c["status"] != "fail" for c in checks.values())
+    return _answer(request, "pass" if ready else "fail", checks, {})
+
+
+def _answer(request: Request, status: str, checks: dict[str, dict[str, Any]], more: dict[str, Any]) -> Response:
+    """The status and `more`, or to who asks for it `checks` in the shape of the draft; 503 for `fail`."""
+    reconciler: Reconciler = request.app.state.reconciler
+    as_draft = wants_health_json(request.headers.get("accept", ""))
+    body = health_json(status, checks, reconciler.clock.now()) if as_draft else {"status": status, **more}
+    return Response(
+        orjson.dumps(body),
+        503 if status == "fail" else 200,
+        media_type=MEDIA_TYPE if as_draft else "application/json",
+        headers={"cache-control": "no-store", "vary": "accept"},
+    )
 
 
 def health_checks(service: Service) -> dict[str, dict[str, Any]]:
@@ -79,6 +84,7 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
     for problem in report.problems():
         codes[problem.code] = codes.get(problem.code, 0) + 1
     stuck = len(report.with_code(Code.STUCK))
+    flapping = sum(1 for f in report.findings() if f.flapping)
     return {
         "passes": {
             "status": "fail" if late else "pass",
@@ -92,8 +98,9 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "problems": codes,
         },
         "sessions": {
-            "status": "warn" if stuck else "pass",
+            "status": "warn" if stuck or flapping else "pass",
             "stuck": stuck,
+            "flapping": flapping,
             "unprovable": len(report.with_code(Code.UNPROVABLE)),
         },
         "gateway": _gateway_check(reconciler.links),
@@ -102,7 +109,16 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "automatic": reconciler.settings.auto_repair,
             "failing": reconciler.failing,
         },
+        "breaker": _breaker_check(reconciler.breaker),
     }
+
+
+def _breaker_check(breaker: Breaker) -> dict[str, Any]:
+    latest = breaker.latest
+    if latest is None or not latest.is_open:
+        return {"status": "pass", "open": False, "since": None, "reason": None, "waiting": 0}
+    since = rfc3339(latest.opened_at)
+    return {"status": "warn", "open": True, "since": since, "reason": latest.reason, "waiting": latest.waiting}
 
 
 def _gateway_check(links: GatewayLinks | None) -> dict[str, Any]:

@@ -14,9 +14,12 @@ _MEASURED: tuple[tuple[str, str, str, str | None], ...] = (
     ("audit", "status", "datastore", None),
     ("stores", "readable", "datastore", "stores"),
     ("sessions", "stuck", "component", "sessions"),
+    ("sessions", "flapping", "component", "sessions"),
     ("sessions", "unprovable", "component", "sessions"),
     ("gateway", "ready", "system", "gateways"),
     ("repairs", "failing", "component", "sessions"),
+    ("breaker", "waiting", "component", "sessions"),
+    ("process", "uptime", "system", "s"),
 )
 """The check, what is measured there, the draft's componentType, and the unit."""
 
@@ -28,7 +31,7 @@ def wants_health_json(accept: str) -> bool:
 
 
 def health_json(status: str, checks: dict[str, dict[str, Any]], now: int) -> dict[str, Any]:
-    """`checks` as /health has them, each measure as a check of the draft; `now` is epoch ms."""
+    """`checks` as /health has them (or some), each measure as a check of the draft; `now` is epoch ms."""
     return {
         "status": status,
         "version": "1",
@@ -38,6 +41,7 @@ def health_json(status: str, checks: dict[str, dict[str, Any]], now: int) -> dic
         "checks": {
             f"{name}:{measure}": [_check(checks[name], measure, kind, unit, now)]
             for name, measure, kind, unit in _MEASURED
+            if name in checks
         },
     }
 

@@ -56,7 +56,7 @@ class Lists:
         self._lock = threading.Lock()
         self._number = -1
         self._made: OrderedDict[Query, Listing] = OrderedDict()
-        self._items: dict[tuple[tuple[str, str], bool], _Item] = {}
+        self._items: dict[tuple[tuple[str, str], bool], Item] = {}
 
     def get(self, report: Report, policy: Policy, query: Query) -> Listing:
         """Raises BadCursor."""
@@ -95,28 +95,30 @@ class Lists:
             said.update(orjson.dumps(answer["problems"]))
         return Listing(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', len(items))
 
-    def _item(self, finding: Finding, policy: Policy, now: int, *, evidence: bool) -> _Item:
+    def _item(self, finding: Finding, policy: Policy, now: int, *, evidence: bool) -> Item:
         name = finding.name, evidence
         if name not in self._items:
-            self._items[name] = _item_of(describe_finding(finding, policy, now, evidence=evidence))
+            self._items[name] = item_of(describe_finding(finding, policy, now, evidence=evidence))
         return self._items[name]
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     text: bytes
     digest: bytes
     """Of all that was found; not of what only the clock changes."""
     age: float | None
 
 
-def _item_of(item: dict[str, Any]) -> _Item:
+def item_of(item: dict[str, Any]) -> Item:
+    """One session, described by `describe_finding`, as lists have it."""
     text, age = orjson.dumps(item), item.pop("stuck_for_seconds")
-    del item["reason"]  # it tells ages too, and nothing that is not in the verdict and the evidence
+    del item["reason"]  # it tells ages too, and nothing else that is not in the fingerprint
     if "evidence" in item:
-        evidence = {**item["evidence"], "watched_seconds": None, "calm_seconds": None}
+        calm = item["evidence"]["calm_seconds"] is not None
+        evidence = {**item["evidence"], "watched_seconds": None, "calm_seconds": calm}
         item["evidence"] = {**evidence, "liveness": {**evidence["liveness"], "asked_at": None}}
-    return _Item(text, hashlib.sha256(orjson.dumps(item)).digest(), age)
+    return Item(text, hashlib.sha256(orjson.dumps(item)).digest(), age)
 
 
 def _wanted(finding: Finding, query: Query) -> bool:

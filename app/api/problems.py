@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app.audit.log import AuditUnavailable
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
+from app.reconcile.breaker import NotOpen
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -27,11 +28,16 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
     "ambiguous": (409, "Two sessions answer to this id", "Use the session key, percent-encoded, and only one state dir that has it."),
     "cannot_undo": (409, "This repair cannot be taken back", "The row has moved on: look at it with GET /sessions/{id}."),
+    "not_open": (409, "The breaker is not open", "The scheduler settles what is due: GET /breaker says who has closed it."),
     "store_unfit": (409, "This store is never written to", "GET /sessions says what is wrong with it."),
+    "in_progress": (409, "This request is being carried out", "Ask again, with the same key, in as many seconds as Retry-After says."),
+    "precondition_failed": (412, "It has changed since it was looked at", "Look again with GET, and send its new ETag as If-Match."),
     "too_large": (413, "The request is too large", "64 KiB are enough for every call."),
     "invalid": (422, "A value in the request is wrong", "`errors` names it."),
+    "key_reused": (422, "This Idempotency-Key was used for another request", "Take a new key for a new request."),
     "store_busy": (423, "The store is being written to", "Ask again in a few seconds."),
     "too_many_logins": (429, "Too many wrong tokens came from this address", "Wait as many seconds as `Retry-After` says."),
+    "too_many": (429, "Too many repairs were asked for", "Wait as many seconds as Retry-After says; CLAWMEND_REPAIRS_PER_MINUTE is the limit."),
     "internal": (500, "Something went wrong inside Clawmend", "The log has the details."),
     "audit_unavailable": (503, "The audit database does not answer", "Nothing is repaired until it does: look at /health and the log."),
 }  # fmt: skip
@@ -96,4 +102,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StoreUnfit, told("store_unfit"))
     app.add_exception_handler(CannotUndo, told("cannot_undo"))
     app.add_exception_handler(NotStuck, told("not_stuck"))
+    app.add_exception_handler(NotOpen, told("not_open"))
     app.add_exception_handler(Exception, unexpected)

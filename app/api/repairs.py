@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 from uuid import UUID
 
@@ -12,6 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.callers import Repairer, demand
+from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.idempotency import done_before
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import describe_attempt
 from app.audit.models import Attempt, Trigger
@@ -40,24 +44,39 @@ async def repairs(
     return _json({"items": [describe_attempt(a) for a in found], "next": following})
 
 
+@router.head("/{attempt_id}", include_in_schema=False)
 @router.get("/{attempt_id}")
 async def repair(request: Request, attempt_id: UUID) -> Response:
-    return _json(describe_attempt(await attempt_with(request.app.state.reconciler, attempt_id)))
+    attempt = await attempt_with(request.app.state.reconciler, attempt_id)
+    body = orjson.dumps(describe_attempt(attempt))
+    return answer_unless_known(request, body, tag_of(_fingerprint(attempt), hashlib.sha256(body).hexdigest()))
 
 
 @router.post("/{attempt_id}/undo")
 async def undo(
     request: Request, caller: Repairer, attempt_id: UUID, wish: Annotated[UndoRequest | None, Body()] = None
 ) -> Response:
-    """Give the row back byte for byte, and hold it; 409 once the row has moved on."""
+    """Give the row back byte for byte, and hold it; 409 once the row has moved on, 412 when the repair has another
+    outcome by now than the one that `If-Match` names.
+    """
     wish = wish or UndoRequest()
-    attempt = await attempt_with(request.app.state.reconciler, attempt_id)
-    undone = await take_back(request.app.state.service, caller, attempt, wish)
+    here = request.app.state
+    attempt = await attempt_with(here.reconciler, attempt_id)
+    only_if = wanted_fingerprints(request)
+    if only_if is not None and not only_if & {"*", _fingerprint(attempt)}:
+        raise Problem("precondition_failed", f"the repair is {attempt.outcome or 'under way'} by now")
+    undone = None
+    if not wish.dry_run:
+        undone = await done_before(request, "undo", attempt.store_path, attempt.session_key, wish.reason)
+    if undone is None:
+        undone = await take_back(here.service, here.pace, caller, attempt, wish)
     return _json(describe_attempt(undone, dry_run=wish.dry_run))
 
 
-async def take_back(service: Service, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
-    """Undo `attempt`, and look again. Raises what `Repairer.undo` raises."""
+async def take_back(service: Service, pace: RepairPace, caller: Caller, attempt: Attempt, wish: UndoRequest) -> Attempt:
+    """Undo `attempt`, and look again. Raises Problem (`too_many`), and what `Repairer.undo` raises."""
+    if not wish.dry_run:
+        pace.draw(caller)
     ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run)
     undone = await run_in_threadpool(service.reconciler.repairer.undo, attempt, ask)
     if not wish.dry_run:
@@ -71,6 +90,11 @@ async def attempt_with(reconciler: Reconciler, attempt_id: UUID) -> Attempt:
     if found is None:
         raise Problem("not_found", f"no repair has the id {attempt_id}")
     return found
+
+
+def _fingerprint(attempt: Attempt) -> str:
+    """What an undo of it rests on: its later looks, and what came of telling, change nothing of that."""
+    return f"{attempt.id}-{attempt.outcome or 'open'}"
 
 
 def _json(value: object) -> Response:

@@ -11,14 +11,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.callers import Repairer, demand, require
-from app.api.lists import BadCursor, Lists
+from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.idempotency import done_before
+from app.api.lists import BadCursor, Lists, item_of
 from app.api.lists import Query as Wanted
+from app.api.pace import RepairPace
 from app.api.problems import Problem
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
-from app.audit.models import Attempt, Trigger
+from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.caller import Caller, Scope
 from app.domain.model import Code
-from app.reconcile.asking import Ask, NotStuck
+from app.reconcile.asking import Ask, Changed, NotStuck
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding
 from app.reconcile.service import Service
@@ -84,7 +87,7 @@ def _codes(name: str, given: str, known: tuple[Code, ...]) -> tuple[Code, ...]:
 async def _listing(
     request: Request, wanted: Filters, codes: tuple[Code, ...], headers: dict[str, str], *, evidence: bool
 ) -> Response:
-    """A page, or 304 to who has it already (RFC 9110, section 13.1.2)."""
+    """A page, or 304 to who has it already."""
     query = Wanted(codes, evidence, wanted.agent, wanted.min_age, wanted.limit, wanted.cursor)
     reconciler: Reconciler = request.app.state.reconciler
     lists: Lists = request.app.state.lists
@@ -92,38 +95,50 @@ async def _listing(
         made = await run_in_threadpool(lists.get, reconciler.report, reconciler.settings.policy, query)
     except BadCursor:
         raise Problem("invalid", "cursor takes the `next` of the page before") from None
-    headers = {**headers, "etag": made.tag, "cache-control": "no-cache"}
-    had = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if had & {"*", made.tag.removeprefix("W/")}:
-        return Response(status_code=304, headers=headers)
-    return Response(made.body, media_type="application/json", headers=headers)
+    return answer_unless_known(request, made.body, made.tag, headers)
 
 
+@router.head("/{name:path}", include_in_schema=False)
 @router.get("/{name:path}")
 async def session(request: Request, name: str) -> Response:
     """One session with all its evidence; `name` is a sessionId or a percent-encoded session key."""
     reconciler: Reconciler = request.app.state.reconciler
     finding = only_one(reconciler, name)
-    now = reconciler.report.finished_at or 0
-    return _json(orjson.dumps(describe_finding(finding, reconciler.settings.policy, now)))
+    item = item_of(describe_finding(finding, reconciler.settings.policy, reconciler.report.finished_at or 0))
+    return answer_unless_known(request, item.text, tag_of(finding.fingerprint, item.digest.hex()))
 
 
 @router.post("/{name:path}/repair")
 async def repair(
     request: Request, caller: Repairer, name: str, wish: Annotated[RepairRequest | None, Body()] = None
 ) -> Response:
-    """Settle one session: 200 with the repair record, 409 with the evidence when it may not be settled.
-
-    `force` demands the scope admin.
+    """Settle one session: 200 with the repair record, 409 with the evidence when it may not be settled, 412 when it is
+    not any more what `If-Match` names. `force` demands the scope admin.
     """
     wish = wish or RepairRequest()
-    attempt = await settle(request.app.state.service, caller, only_one(request.app.state.reconciler, name), wish)
+    here = request.app.state
+    finding, only_if = only_one(here.reconciler, name), wanted_fingerprints(request)
+    attempt = None
+    if not wish.dry_run:
+        attempt = await done_before(request, "settle", finding.target.path, finding.key, wish.reason)
+    if attempt is None:
+        attempt = await settle(here.service, here.pace, caller, finding, wish, only_if=only_if)
     return _json(orjson.dumps(describe_attempt(attempt, dry_run=wish.dry_run)))
 
 
-async def settle(service: Service, caller: Caller, finding: Finding, wish: RepairRequest) -> Attempt:
-    """Settle what was found, and look again. Raises Problem (`forbidden`, `invalid`, `not_stuck`), and what
-    `Repairer.settle` raises.
+async def settle(
+    service: Service,
+    pace: RepairPace,
+    caller: Caller,
+    finding: Finding,
+    wish: RepairRequest,
+    *,
+    only_if: frozenset[str] | None = None,
+) -> Attempt:
+    """Settle what was found, and look again; with `only_if` only while it has one of these fingerprints.
+
+    Raises Problem (`forbidden`, `invalid`, `too_many`, `not_stuck`, `precondition_failed`), and what `Repairer.settle`
+    raises.
     """
     reconciler = service.reconciler
     if wish.force:
@@ -132,16 +147,22 @@ async def settle(service: Service, caller: Caller, finding: Finding, wish: Repai
         raise Problem("invalid", "force must name the status to settle the session to: target_status")
     if wish.target_status is not None and not wish.force:
         raise Problem("invalid", "target_status goes with force; without it the evidence says the status")
-    ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run, wish.force, wish.target_status)
+    if not wish.dry_run:
+        pace.draw(caller)
+    ask = Ask(Trigger.API, caller.name, wish.reason, wish.dry_run, wish.force, wish.target_status, only_if=only_if)
     try:
         attempt = await run_in_threadpool(reconciler.repairer.settle, finding, ask)
     except NotStuck as error:
         now = reconciler.clock.now()
         found = describe_finding(error.finding, reconciler.settings.policy, now) if error.finding else None
         evidence = found["evidence"] if found else None
-        raise Problem("not_stuck", str(error), session=found, evidence=evidence) from None
+        code = "precondition_failed" if isinstance(error, Changed) else "not_stuck"
+        raise Problem(code, str(error), session=found, evidence=evidence) from None
     if not wish.dry_run:
         await service.next_pass()
+    if only_if is not None and attempt.outcome == Outcome.SUPERSEDED:
+        why = f"it changed while it was being settled, and nothing was written: {attempt.outcome_reason}"
+        raise Problem("precondition_failed", why, repair=describe_attempt(attempt))
     return attempt
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.audit.models import Attempt
 from app.domain.describe import describe_evidence, rfc3339
 from app.domain.model import Code, Policy
-from app.reconcile.report import Finding, Report
+from app.reconcile.report import Change, Finding, Report
+
+if TYPE_CHECKING:  # a scan on the command line needs no database library
+    from app.audit.models import Attempt
+    from app.audit.openings import Opening
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
 """What `?include=` may add to the stuck sessions."""
@@ -35,10 +38,39 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
         "unwritable": finding.unwritable,
+        "flapping": _flapping(finding),
+        "fingerprint": finding.fingerprint,
     }
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)
     return item
+
+
+def _flapping(finding: Finding) -> dict[str, Any] | None:
+    flap, issue = finding.flapping, finding.known_issue
+    if flap is None:
+        return None
+    return {
+        "times": flap.times,
+        "since": rfc3339(flap.since),
+        "until": rfc3339(flap.until),
+        "issue": {"number": issue.number, "url": issue.url, "says": issue.says} if issue else None,
+    }
+
+
+def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
+    """A session that is found to be something else than before, without its evidence."""
+    finding = change.finding
+    if not change.gone:
+        return {**describe_finding(finding, policy, now, evidence=False), "was": change.was}
+    return {
+        "session_key": finding.key,
+        "session_id": finding.session_id,
+        "agent_id": finding.agent_id,
+        "state_dir": finding.target.state_dir,
+        "verdict": None,
+        "was": change.was,
+    }
 
 
 def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, Any]:
@@ -73,6 +105,19 @@ def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, An
         "undo_of": attempt.undo_of,
         "retry_of": attempt.retry_of,
         "evidence": attempt.evidence,
+    }
+
+
+def describe_opening(opening: Opening | None) -> dict[str, Any]:
+    """The breaker as it stands, or as it was closed last; None: it was never open."""
+    return {
+        "open": opening is not None and opening.is_open,
+        "opened_at": rfc3339(opening.opened_at) if opening else None,
+        "reason": opening.reason if opening else None,
+        "waiting": opening.waiting if opening else 0,
+        "closed_at": rfc3339(opening.closed_at) if opening else None,
+        "closed_by": opening.closed_by if opening else None,
+        "close_reason": opening.close_reason if opening else None,
     }
 
 

@@ -49,27 +49,27 @@ class AuditLog:
 
     def ping(self) -> None:
         """Raises AuditUnavailable when the database, or its file, is gone."""
-        with self._read() as connection:
+        with self.read() as connection:
             connection.execute(select(ATTEMPTS.c.id).limit(1))
 
     def next_id(self, now: int) -> str:
         """An id that sorts behind every other, also when the wall clock has been set back."""
-        with self._read() as connection:
+        with self.read() as connection:
             newest = connection.execute(select(func.max(ATTEMPTS.c.id))).scalar()
         return new_id(now if newest is None else max(now, (UUID(newest).int >> 80) + 1))
 
     def open(self, attempt: Attempt) -> None:
         """Write the intent down, before the store is touched."""
-        with self._write() as connection:
+        with self.write() as connection:
             connection.execute(insert(ATTEMPTS).values(**asdict(attempt)))
 
     def change(self, attempt_id: str, **values: Any) -> None:
         """Set columns of one attempt: its plan before the store is touched, its outcome afterwards."""
-        with self._write() as connection:
+        with self.write() as connection:
             connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(**values))
 
     def add_look(self, attempt_id: str, look: dict[str, Any], **values: Any) -> None:
-        with self._write() as connection:
+        with self.write() as connection:
             looks = connection.execute(select(ATTEMPTS.c.looks).where(ATTEMPTS.c.id == attempt_id)).scalar_one()
             connection.execute(
                 update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(looks=[*looks, look], **values)
@@ -120,22 +120,24 @@ class AuditLog:
     def counts(self) -> Counter[Counted]:
         """How many attempts there are, by what they were, how they ended and who asked. Raises AuditUnavailable."""
         by = (ATTEMPTS.c.kind, ATTEMPTS.c.outcome, ATTEMPTS.c.trigger)
-        with self._read() as connection:
+        with self.read() as connection:
             found = connection.execute(select(*by, func.count()).group_by(*by))
             return Counter({Counted(kind, outcome or "open", trigger): n for kind, outcome, trigger, n in found})
 
     def _select(self, query: Select[Any]) -> list[Attempt]:
-        with self._read() as connection:
+        with self.read() as connection:
             return [_attempt(row) for row in connection.execute(query)]
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
+        """For one look at any of the tables. Raises AuditUnavailable."""
         self._there()
         with _told(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
+        """For one transaction, committed at its end. Raises AuditUnavailable."""
         self._there()
         with _told(), self._engine.begin() as connection:
             yield connection

@@ -35,5 +35,7 @@ class Caller:
 
 NOBODY = Caller("nobody", frozenset())
 """Who has shown nothing that is known here."""
+SCHEDULER = "clawmend"
+"""The actor of what nobody asked for."""
 INSTALLATION = Caller("api", Scope.ADMIN.all_in_it)
 """Who has the token of the installation; everybody, where CLAWMEND_AUTH is off."""

@@ -1,8 +1,8 @@
 """Who is alive: processes by pid and start time, and the gateway that owns a state dir.
 
-A pid alone proves nothing: pids are used again (their start time tells), and from inside a container the processes
-outside cannot be seen at all. So "there is no gateway" is said only where every process of this machine is in sight
-and the state dir lies on a local disk; everything less is "unknown".
+A pid alone proves nothing: pids are used again (their start time tells), a container counts its own, and from inside
+one the processes outside cannot be seen at all. So "there is no gateway" is said only where every process of this
+machine is in sight and the state dir lies on a local disk; everything less is "unknown".
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ class Process:
 
 
 def sees_all_processes() -> bool:
-    """Whether a process that is not in /proc does not exist on this machine."""
+    """Whether a process that is not in /proc does not exist on this machine.
+
+    The first process is root's: where it is not in sight, /proc is mounted with `hidepid=` (as systemd's `ProtectProc=`
+    does it) and another user's gateway would not be either.
+    """
     try:
-        return os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE
+        return os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE and start_ticks(1) is not None
     except OSError:
         return False
 
@@ -70,9 +74,21 @@ def read_transcript_lock(transcript: Place, now: int) -> TranscriptLock | None:
     current = start_ticks(pid)
     if current is not None and (ticks is None or ticks == current):
         return TranscriptLock(pid, True)
+    if _lives_in_a_container(pid, ticks):
+        return TranscriptLock(pid, True)
     if sees_all_processes() or now - identity.mtime > _STALE_LOCK_MS:
         return TranscriptLock(pid, False)
     return TranscriptLock(pid, None)
+
+
+def _lives_in_a_container(pid: int, ticks: int | None) -> bool:
+    """Whether a process in sight is called `pid` in a pid namespace below ours: a container's lock names that one."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            called = next((w.split()[1:] for w in _read_proc(name, "status").splitlines() if w[:6] == "NSpid:"), [])
+            if len(called) > 1 and called[-1] == str(pid) and ticks in (None, start_ticks(int(name))):
+                return True
+    return False
 
 
 def find_gateway(state: StateDir, processes: tuple[Process, ...], *, boot_ms: int, hertz: int) -> Gateway:

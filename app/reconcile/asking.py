@@ -23,6 +23,8 @@ class Ask:
     target_status: str | None = None
     retry_of: str | None = None
     """The attempt whose result was overwritten; it is repeated at once."""
+    only_if: frozenset[str] | None = None
+    """Fingerprints: what is found must have one of them. `*` takes any, but there must be one. None: no condition."""
 
     @property
     def by_person(self) -> bool:
@@ -37,6 +39,10 @@ class NotStuck(Exception):
         self.finding = finding
 
 
+class Changed(NotStuck):
+    """The session is not any more what whoever asks has seen; `finding` is what it was found to be."""
+
+
 class CannotUndo(Exception):
     """The row has moved on since the repair, or the repair changed nothing."""
 
@@ -46,7 +52,10 @@ class StoreUnfit(Exception):
 
 
 def agree(found: Finding | None, seen: Finding, ask: Ask) -> tuple[Finding, Settlement]:
-    """What to settle `found` to, if that is still the session that was `seen`. Raises NotStuck."""
+    """What to settle `found` to, if that is still the session that was `seen`. Raises NotStuck, Changed."""
+    if ask.only_if is not None and (found is None or not ask.only_if & {"*", found.fingerprint}):
+        said = f"it is {found.verdict.code}: {found.verdict.reason}" if found else "its row is gone"
+        raise Changed(f"its fingerprint is another by now: {said}", found)
     if found is None:
         raise NotStuck("its row is gone", None)
     row, was = found.evidence.row, seen.evidence.row

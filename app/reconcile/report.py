@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.domain.fingerprint import fingerprint_of
+from app.domain.flapping import Flapping
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
+from app.domain.signatures import KnownIssue, known_issue
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import NOTHING_TO_WRITE, Hand
 
@@ -23,6 +26,8 @@ class Finding:
     """The undo that keeps the scheduler away from it."""
     put_off_until: int | None = None
     """Epoch ms: repairs of it failed, and the next one waits."""
+    flapping: Flapping | None = None
+    """It was settled and came back too often: the scheduler leaves it alone for a while."""
 
     @property
     def key(self) -> str:
@@ -37,9 +42,19 @@ class Finding:
         return self.target.agent_id or self.evidence.row.agent_in_key or "main"
 
     @property
+    def fingerprint(self) -> str:
+        """What it was found to be, in 32 hex digits (app.domain.fingerprint)."""
+        return fingerprint_of(self.evidence, self.verdict)
+
+    @property
     def unwritable(self) -> str | None:
         """Why none of our hands can settle it; it is shown, and not tried."""
         return self.hand.why_not
+
+    @property
+    def known_issue(self) -> KnownIssue | None:
+        """The issue of OpenClaw that makes it flap, where that can be told; None also where it does not."""
+        return known_issue(self.evidence) if self.flapping else None
 
     @property
     def name(self) -> tuple[str, str]:
@@ -93,6 +108,35 @@ class Report:
 
     def problems(self) -> list[Problem]:
         return [p for _, p in self.state_problems] + [s.problem for s in self.stores if s.problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A session that is found to be something else than in the report before."""
+
+    finding: Finding
+    """As it is now; of one that is gone, as it was."""
+    was: Code | None
+    """None: it was not there."""
+    gone: bool = False
+
+    @property
+    def now(self) -> Code | None:
+        """None: it is gone."""
+        return None if self.gone else self.finding.verdict.code
+
+
+def changes(before: Report, now: Report) -> Iterator[Change]:
+    """Sessions whose verdict is another now, those that came running, and those that are gone."""
+    was = {f.name: f for f in before.findings()}
+    for finding in now.findings():
+        earlier = was.pop(finding.name, None)
+        told = earlier.verdict.code if earlier else None
+        if told != finding.verdict.code and not (earlier is None and finding.verdict.code is Code.SETTLED):
+            yield Change(finding, told)
+    for finding in was.values():
+        if finding.verdict.code is not Code.SETTLED:
+            yield Change(finding, finding.verdict.code, gone=True)
 
 
 def age_order(finding: Finding) -> tuple[int, str, str]:

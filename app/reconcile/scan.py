@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from app.clock import Clock
 from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
@@ -25,12 +26,14 @@ from app.openclaw.paths import (
 from app.openclaw.processes import running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
-from app.reconcile.gateways import GatewayLinks
 from app.reconcile.hands import Hand, hand_for
 from app.reconcile.report import Finding, Problem, StoreState
 from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
 from app.reconcile.watch import Watches
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.reconcile.gateways import GatewayLinks
 
 _AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
 _PENDING_MS = 600_000
@@ -263,8 +266,10 @@ class Scanner:
         """`finding` judged again with what this pass knows of the others: only an end asks for it."""
         if finding.verdict.code not in (Code.STUCK, Code.ENDING):
             return finding
-        evidence = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir))
-        return replace(finding, evidence=evidence, verdict=judge(evidence, self._policy, self._clock.now()))
+        evidence, now = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir)), self._clock.now()
+        verdict = judge(evidence, self._policy, now)
+        due_at = self._watches.steady(finding.name, verdict.due_at, now)
+        return replace(finding, evidence=evidence, verdict=replace(verdict, due_at=due_at))
 
     def _gateway(self, state_dir: str) -> Gateway:
         """The gateway of a state dir, looked for once a pass."""

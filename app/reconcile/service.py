@@ -50,6 +50,9 @@ class Service:
         """`finished`, `failed` and `abandoned` ones since the start."""
         self.seconds_in_passes = 0.0
         self._passes = 0
+        self._progress_at = self.started_at
+        self._failed = False
+        """Whether the last pass has failed."""
         self._pass: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -113,6 +116,19 @@ class Service:
     def seconds_since_pass(self) -> float:
         return time.monotonic() - (self.last_pass_at if self.last_pass_at is not None else self.started_at)
 
+    @property
+    def seconds_without_progress(self) -> float:
+        """Since a pass ended well, or the one under way came to its next store or repair; a pass that is begun anew
+        because the last one has failed is none.
+        """
+        return time.monotonic() - self._progress_at
+
+    async def next_end(self, patience: float) -> None:
+        """Wait until a pass ends, or `patience` seconds; asks for none."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience), self._finished:
+                await self._finished.wait()
+
     async def _serve_wishes(self) -> None:
         while True:
             await self._wanted.wait()
@@ -127,10 +143,13 @@ class Service:
 
     async def _one_pass(self) -> None:
         outcome = _in_thread(self.reconciler.run_pass)
+        steps = self.reconciler.steps
         while True:
             await asyncio.wait({outcome}, timeout=1.0)
             if outcome.done():
                 break
+            if self.reconciler.steps != steps and not self._failed:
+                steps, self._progress_at = self.reconciler.steps, time.monotonic()
             reading = self.reconciler.reading
             limit = self.reconciler.settings.store_timeout_seconds
             if reading is not None and self.reconciler.clock.monotonic() - reading[1] > limit:
@@ -142,9 +161,11 @@ class Service:
         if error is not None:
             logger.error("a pass failed: %r", error, exc_info=error)
             self.passes["failed"] += 1
+            self._failed = True
         else:
             self.passes["finished"] += 1
-            self.last_pass_at = time.monotonic()
+            self.last_pass_at = self._progress_at = time.monotonic()
+            self._failed = False
         async with self._finished:
             self._passes += 1
             self._finished.notify_all()

@@ -12,12 +12,17 @@ from app.domain.model import Evidence
 Name = tuple[str, str]
 """A session: its store's path and its key."""
 
+_NEAR_MS = 250
+"""Two reckonings of one moment by two clocks lie no further apart."""
+
 
 @dataclass(slots=True)
 class _Watch:
     fingerprint: tuple[object, ...]
     since: float
     witnessed: bool
+    due_at: int | None = None
+    """When it was last said to fall due."""
 
 
 class Watches:
@@ -36,6 +41,18 @@ class Watches:
         if known is None or known.fingerprint != evidence.fingerprint:
             known = self._sessions[name] = _Watch(evidence.fingerprint, now, witnessed=known is not None)
         return now - known.since, known.witnessed
+
+    def steady(self, name: Name, due_at: int | None, now: int) -> int | None:
+        """`due_at` as it was said before, where it is the same moment: it is reckoned by two clocks, which are not read
+        in one instant, and nobody is to take the difference for news. It never falls due before it does (`now`).
+        """
+        watch = self._sessions.get(name)
+        if watch is None or due_at is None:
+            return due_at
+        before = watch.due_at
+        same = before is not None and abs(due_at - before) <= _NEAR_MS and not before <= now < due_at
+        watch.due_at = before if same else due_at
+        return watch.due_at
 
     def note_work(self, state_dir: str, *, at_work: bool) -> None:
         """Whether any session of this state dir is at work in this pass."""

@@ -94,7 +94,7 @@ async def repair(
     line = await run_in_threadpool(look.line_of, request.app, reference)
     why = {"reason": _reason(reason, dry_run=dry_run)}
     wish = RepairRequest(**why, dry_run=dry_run, force=target_status is not None, target_status=target_status)
-    attempt = await settle(request.app.state.service, caller, line.finding, wish)
+    attempt = await settle(request.app.state.service, request.app.state.pace, caller, line.finding, wish)
     values = await run_in_threadpool(look.session, request.app, caller, reference, Said(attempt, dry_run))
     return page("_session.html", **values)
 
@@ -110,7 +110,7 @@ async def undo(
 ) -> Response:
     attempt = await attempt_with(request.app.state.reconciler, attempt_id)
     wish = UndoRequest(reason=_reason(reason, dry_run=dry_run), dry_run=dry_run)
-    undone = await take_back(request.app.state.service, caller, attempt, wish)
+    undone = await take_back(request.app.state.service, request.app.state.pace, caller, attempt, wish)
     return await opened_repair(request, caller, attempt, Said(undone, dry_run))
 
 

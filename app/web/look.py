@@ -15,7 +15,7 @@ from app.audit.models import Attempt, Outcome
 from app.domain.caller import Caller, Scope
 from app.domain.describe import describe_evidence
 from app.domain.model import FORCEABLE, TERMINAL_STATUSES, Code
-from app.openclaw.history import last_attempts
+from app.openclaw.last_attempts import last_attempts
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Report
 from app.web.board import Board, Line, Wanted, board_of, reference_of
@@ -61,6 +61,7 @@ def summary(app: FastAPI) -> dict[str, Any]:
         "now": reconciler.clock.now(),
         "automatic": reconciler.settings.auto_repair,
         "failing": reconciler.failing,
+        "breaker": reconciler.breaker.latest if reconciler.breaker.is_open else None,
         "audit_problem": reconciler.audit_problem,
         "problems": describe_problems(board.report),
     }
@@ -89,7 +90,7 @@ def session(app: FastAPI, caller: Caller, reference: str, said: Said | None = No
     finding, now = line.finding, reconciler.clock.now()
     forceable = finding.verdict.code in FORCEABLE and finding.verdict.code is not Code.STUCK
     trails = tuple(replace(t, events=last_attempts(t, MOST_ATTEMPTS)) for t in finding.evidence.trails)
-    will_act = not (finding.held_by or finding.unwritable)
+    will_act = not (finding.held_by or finding.unwritable or finding.flapping)
     return {
         "line": line,
         "picture": draw(

@@ -12,9 +12,9 @@ from starlette.requests import HTTPConnection
 
 from app.api import problems
 from app.api.auth import Gate
-from app.api.callers import BearerToken, Repairer
-from app.domain.caller import Caller, Scope
-from tests.api.conftest import TOKEN, Serve
+from app.api.callers import Repairer
+from app.domain.caller import INSTALLATION, Caller, Scope
+from tests.api.conftest import Serve
 from tests.world import STUCK_SESSION_ID, World
 
 BADGES = {name: Caller(name, scope.all_in_it) for name, scope in (("rita", Scope.READ), ("rob", Scope.REPAIR))}
@@ -22,6 +22,10 @@ BADGES = {name: Caller(name, scope.all_in_it) for name, scope in (("rita", Scope
 
 def by_badge(connection: HTTPConnection) -> Caller | None:
     return BADGES.get(connection.headers.get("x-badge", ""))
+
+
+def by_key(connection: HTTPConnection) -> Caller | None:
+    return INSTALLATION if connection.headers.get("x-key") == "the right one" else None
 
 
 def behind_the_gate() -> FastAPI:
@@ -38,7 +42,7 @@ def behind_the_gate() -> FastAPI:
     async def mend(caller: Repairer) -> str:
         return caller.name
 
-    app.add_middleware(Gate, ways=(BearerToken(TOKEN), by_badge), allowed_hosts=())
+    app.add_middleware(Gate, ways=(by_key, by_badge), allowed_hosts=())
     return app
 
 
@@ -54,10 +58,10 @@ def ask(method: str, path: str, **headers: str) -> httpx.Response:
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
-        ({"authorization": f"Bearer {TOKEN}"}, "api"),
+        ({"x-key": "the right one"}, "api"),
         ({"x-badge": "rita"}, "rita"),
-        ({"x-badge": "rita", "authorization": "Bearer wrong"}, "rita"),
-        ({"x-badge": "rita", "authorization": f"Bearer {TOKEN}"}, "api"),
+        ({"x-badge": "rita", "x-key": "a wrong one"}, "rita"),
+        ({"x-badge": "rita", "x-key": "the right one"}, "api"),
     ],
 )
 def test_each_way_in_leads_to_its_caller_and_the_first_that_knows_them_counts(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import fastapi.routing
 import httpx
 import pytest
 
@@ -203,6 +204,17 @@ def test_a_page_that_stays_open_does_not_hold_up_the_end_of_the_service(world: W
         began = time.monotonic()
         served.stop()
         assert time.monotonic() - began < 4, "uvicorn waits 5 s for who does not go"
+
+
+def test_a_comment_keeps_the_connection_open_while_nothing_happens(
+    world: World, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fastapi.routing._PING_INTERVAL == 15, "docs/reference/api.md says how often"
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.05)
+    world.stuck()
+    with following(serve(auto_repair=False)) as follower:
+        wait_until(lambda: follower.comments >= 3, "three comments")
+        assert follower.got == [], "no page takes a comment for an event"
 
 
 def test_nobody_without_the_token_is_told_anything(world: World, serve: Serve) -> None:

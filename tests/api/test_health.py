@@ -52,14 +52,40 @@ def test_health_says_exactly_what_was_promised_and_asks_for_no_login(world: Worl
     assert {check["status"] for check in body["checks"].values()} == {"pass"}
 
 
+DRAFT = {"accept": "application/health+json"}
+
+
+@pytest.mark.parametrize("headers", [{}, DRAFT], ids=["plain", "draft"])
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
-def test_head_answers_as_get_does_without_a_body(world: World, serve: Serve, path: str) -> None:
+def test_head_answers_as_get_does_without_a_body(
+    world: World, serve: Serve, path: str, headers: dict[str, str]
+) -> None:
     world.recording("success-done")
     server = serve()
-    head, get = server.bare.head(path), server.bare.get(path)
+    head, get = server.bare.head(path, headers=headers), server.bare.get(path, headers=headers)
     assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
-    assert head.headers["content-type"] == get.headers["content-type"]
-    assert head.headers["content-length"] == str(len(get.content))
+    for name in ("content-type", "cache-control", "vary"):
+        assert head.headers[name] == get.headers[name]
+    assert (get.headers["cache-control"], get.headers["vary"]) == ("no-store", "accept")
+    assert get.headers["content-type"] == headers.get("accept", "application/json")
+    assert int(head.headers["content-length"]) > 0
+
+
+def test_whether_it_lives_and_whether_it_is_ready_is_told_in_the_shape_of_the_draft_too(
+    world: World, serve: Serve
+) -> None:
+    world.stuck()
+    server = serve()
+    lives = server.bare.get("/livez", headers=DRAFT).json()
+    ready = server.bare.get("/readyz", headers=DRAFT).json()
+    assert (lives["status"], ready["status"]) == ("pass", "pass"), "a stuck session keeps no traffic away"
+    (uptime,) = lives["checks"]["process:uptime"]
+    assert (uptime["componentType"], uptime["status"], uptime["observedUnit"]) == ("system", "pass", "s")
+    assert 0 <= uptime["observedValue"] < 600
+    assert uptime["time"].endswith("Z")
+    assert ready["checks"].keys() == server.bare.get("/health", headers=DRAFT).json()["checks"].keys()
+    assert ready["checks"]["sessions:stuck"][0]["observedValue"] == 1
+    assert server.bare.get("/livez").json() == server.bare.get("/readyz").json() == {"status": "pass"}
 
 
 def test_who_asks_for_health_json_gets_the_shape_of_the_draft(world: World, serve: Serve) -> None:
@@ -78,9 +104,11 @@ def test_who_asks_for_health_json_gets_the_shape_of_the_draft(world: World, serv
         "audit:status",
         "stores:readable",
         "sessions:stuck",
+        "sessions:flapping",
         "sessions:unprovable",
         "gateway:ready",
         "repairs:failing",
+        "breaker:waiting",
     }
     moment = datetime.fromtimestamp(world.clock.wall / 1000, UTC)
     now = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -127,8 +155,9 @@ def test_no_name_of_a_session_an_agent_or_a_file_is_told_without_login(world: Wo
     world.stuck()
     world.write_store(b"{", agent="zebra")
     server = serve(state_dir=(str(world.state), str(world.folder / "no-such-state")))
-    for path in ("/health", "/readyz", "/livez"):
-        text = server.bare.get(path).text
+    asked = [(path, headers) for path in ("/health", "/readyz", "/livez") for headers in ({}, DRAFT)]
+    for path, headers in asked:
+        text = server.bare.get(path, headers=headers).text
         for name in (STUCK_KEY, "s-error400", STUCK_SESSION_ID, "zebra", "main", str(world.folder), "sessions.json"):
             assert name not in text, path
 

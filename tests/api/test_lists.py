@@ -179,3 +179,52 @@ def test_asking_again_and_again_for_other_things_costs_a_bounded_memory(world: W
     for age in range(100):
         assert served.http.get("/sessions", params={"min_age": age}).status_code == 200
     assert len(served.app.state.lists._made) <= 32
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_the_tag_stays_though_the_two_clocks_are_not_read_in_one_instant(world: World, serve: Serve, path: str) -> None:
+    """`due_at` is reckoned by both: what parts their readings is no news."""
+    world.stuck()
+    served = serve(auto_repair=False)
+    before = tag(served, path)
+    for parted in (0.002, -0.003, 0.001):
+        world.clock.advance(5)
+        world.clock.jump(parted)
+        served.look()
+        assert tag(served, path) == before
+
+
+def test_the_tag_changes_when_the_clock_is_set_since_it_falls_due_at_another_time(world: World, serve: Serve) -> None:
+    world.stuck()
+    served = serve(auto_repair=False)
+    before = tag(served, "/sessions/stuck")
+    world.clock.jump(60)
+    served.look()
+    assert tag(served, "/sessions/stuck") != before
+
+
+def test_the_tag_changes_when_somebody_else_comes_to_work_though_nothing_falls_due_by_itself(
+    world: World, serve: Serve
+) -> None:
+    ended = (("session.ended", 900, {"status": "success"}),)
+    add_row(world, "agent:main:subagent:a", "a", started_ago=1_000, events=ended)
+    served = serve(auto_repair=False)
+    (item,) = served.http.get("/sessions/stuck").json()["items"]
+    assert (item["due_at"], item["evidence"]["calm_seconds"]) == (None, 0)
+    before = tag(served, "/sessions/stuck")
+    add_row(world, "agent:main:b", "b", started_ago=5, events=(("session.started", 5),))
+    served.look()
+    (item,) = served.http.get("/sessions/stuck").json()["items"]
+    assert item["evidence"]["calm_seconds"] is None
+    assert tag(served, "/sessions/stuck") != before
+
+
+def test_the_tag_of_the_whole_list_changes_with_what_a_session_was_last_heard_of(world: World, serve: Serve) -> None:
+    """Its verdict stays; its `reason` names the last event."""
+    add_row(world, "agent:main:a", "a", started_ago=60, events=(("session.started", 60),))
+    served = serve(auto_repair=False)
+    before = tag(served, "/sessions")
+    world.append(world.event("prompt.submitted", world.clock.now(), sessionId="a"), session_id="a")
+    served.look()
+    assert "prompt.submitted" in served.http.get("/sessions").json()["items"][0]["reason"]
+    assert tag(served, "/sessions") != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -123,9 +124,7 @@ def test_a_stuck_session_appears_is_repaired_by_a_click_and_the_undo_brings_it_b
 ) -> None:
     seen(page.get_by_text("Nothing is stuck").first)
     gone(row(page))
-    before_others = world.rows()
-    world.stuck()
-    write_both(world, before_others)
+    stick(world)
     before = world.store().read_bytes()
     stuck_count(page, 1)
     seen(row(page))
@@ -168,15 +167,15 @@ def test_a_stuck_session_appears_is_repaired_by_a_click_and_the_undo_brings_it_b
     assert complaints == []
 
 
-def write_both(world: World, others: dict[str, object]) -> None:
-    """The stuck session beside those that were there."""
-    import json
-
+def stick(world: World) -> None:
+    """A session is stuck, beside those that are there."""
+    others = world.rows()
+    world.stuck()
     world.write_store(json.dumps({**others, **world.rows()}, indent=2).encode())
 
 
 def test_a_repair_that_the_service_makes_by_itself_changes_the_page_without_a_click(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     stuck_count(page, 1)
     row(page).click()
     dialog = page.get_by_role("dialog")
@@ -188,7 +187,7 @@ def test_a_repair_that_the_service_makes_by_itself_changes_the_page_without_a_cl
 
 
 def test_what_is_being_typed_stays_while_the_page_changes_around_it(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     row(page).click()
     reason = page.get_by_role("dialog").get_by_label("Reason")
     reason.fill("half a rea")
@@ -222,7 +221,7 @@ def renewal(page: Page, path: str) -> Callable[[], None]:
 
 
 def test_a_wrong_token_is_told_and_nothing_is_shown(server: Served, context: BrowserContext, world: World) -> None:
-    world.stuck()
+    stick(world)
     page = context.new_page()
     page.goto(url(server))
     log_in(page, "a token that nobody has")
@@ -235,18 +234,23 @@ def test_a_wrong_token_is_told_and_nothing_is_shown(server: Served, context: Bro
 
 
 def test_the_cookie_cannot_be_read_by_a_script_and_is_not_sent_from_elsewhere(
-    page: Page, context: BrowserContext
+    page: Page, context: BrowserContext, world: World
 ) -> None:
     (cookie,) = context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
     assert page.evaluate("document.cookie") == ""
-    assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+    stick(world)
+    row(page).click()
+    seen(page.get_by_role("dialog"))
+    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+    assert STUCK_KEY not in kept
+    assert STUCK_SESSION_ID not in kept
 
 
 def test_logging_out_shows_the_login_in_every_tab(
     page: Page, context: BrowserContext, server: Served, world: World
 ) -> None:
-    world.stuck()
+    stick(world)
     seen(row(page))
     page.get_by_role("button", name="Log out").click()
     seen(page.get_by_label("Token"))
@@ -256,14 +260,24 @@ def test_logging_out_shows_the_login_in_every_tab(
     assert STUCK_KEY not in page.content()
 
 
-def test_a_login_that_has_ended_leads_to_the_login_form(page: Page, server: Served) -> None:
+def test_a_login_that_has_ended_leads_to_the_login_form_by_itself(page: Page, server: Served) -> None:
+    server.app.state.logins._logins.clear()
+    seen(page.get_by_label("Token"))
+
+
+def test_a_click_after_the_login_has_ended_leads_to_the_login_form(
+    page: Page, context: BrowserContext, server: Served
+) -> None:
+    context.route("**/console/events", lambda route: route.abort())
+    page.reload()
+    expect(page.locator(".live")).to_contain_text("connecting again", timeout=PATIENCE_MS)
     server.app.state.logins._logins.clear()
     page.get_by_role("link", name=re.compile("^all")).click()
     seen(page.get_by_label("Token"))
 
 
 def test_the_page_is_walked_by_keyboard_alone(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     seen(row(page))
     page.reload()
     expect(page.locator(".live")).to_have_attribute("data-live", "yes", timeout=PATIENCE_MS)
@@ -303,7 +317,7 @@ def tab_to(page: Page, goal: Locator) -> None:
 
 
 def test_the_focus_comes_back_to_the_session_that_was_opened(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     row(page).focus()
     page.keyboard.press("Enter")
     seen(page.get_by_role("dialog"))
@@ -312,7 +326,7 @@ def test_the_focus_comes_back_to_the_session_that_was_opened(page: Page, world: 
 
 
 def test_a_screen_reader_finds_landmarks_names_and_a_table(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     seen(row(page))
     for landmark in ("banner", "main", "contentinfo", "search"):
         expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
@@ -323,7 +337,8 @@ def test_a_screen_reader_finds_landmarks_names_and_a_table(page: Page, world: Wo
     seen(page.get_by_role("searchbox", name="Key or id"))
     seen(page.get_by_role("combobox", name="Agent"))
     assert page.locator("html").get_attribute("lang") == "en"
-    nameless = "[...document.querySelectorAll('a, button, input:not([type=hidden]), select')].filter(e => !(e.innerText.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
+    nameless = """[...document.querySelectorAll("a, button, input:not([type=hidden]), select")]
+      .filter((e) => !(e.innerText.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"""
     assert page.evaluate(nameless) == []
     row(page).click()
     seen(page.get_by_role("dialog"))
@@ -336,7 +351,7 @@ def test_a_screen_reader_finds_landmarks_names_and_a_table(page: Page, world: Wo
 def test_on_a_phone_nothing_is_wider_than_the_screen_and_every_word_stands_out(
     server: Served, chromium: Browser, world: World, scheme: str
 ) -> None:
-    world.stuck()
+    stick(world)
     long = "agent:main:" + "a-very-long-name-of-a-session-" * 6
     add_row(world, long, "id-long", started_ago=9_000, events=(("session.started", 9_000), ("x", 8_000)))
     context = chromium.new_context(viewport=PHONE, color_scheme=scheme, has_touch=True)  # type: ignore[arg-type]
@@ -365,7 +380,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_every_word_stands_out(
 
 
 def test_the_list_is_filtered_by_words_and_keeps_them_while_it_is_renewed(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     seen(row(page))
     page.get_by_role("link", name=re.compile("^all")).click()
     seen(row(page, "agent:main:at-work"))
@@ -395,7 +410,7 @@ def test_the_page_says_when_the_service_is_gone_and_goes_on_by_itself_when_it_is
 
 
 def test_without_scripts_the_page_can_still_be_read(server: Served, chromium: Browser, world: World) -> None:
-    world.stuck()
+    stick(world)
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(url(server))
@@ -417,7 +432,7 @@ def until_listed(page: Page) -> None:
 
 
 def test_a_session_is_not_named_in_the_address(page: Page, world: World) -> None:
-    world.stuck()
+    stick(world)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     row(page).click()

@@ -30,11 +30,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    desk = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
-    environment = {
-        **desk,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }  # where pytest sees a CI it writes every difference out whole
+    # Where pytest sees a CI it writes every difference out whole.
+    desk = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS")}
+    environment = {**desk, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "--no-header", "--tb=line", *tests]
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, inspect, text
 
+from app.audit import openings, replays, tokens, webhooks  # noqa: F401  (their tables are of the schema)
 from app.audit.log import AuditLog, AuditUnavailable, make_engine, new_id
 from app.audit.migrate import HEAD, migrate
 from app.audit.models import METADATA
@@ -46,7 +47,7 @@ def test_the_migrations_lead_up_and_down_to_nothing_and_up_again(tmp_path: Path)
     assert schema(engine) == {}
     migrate(engine)
     up = schema(engine)
-    assert list(up) == ["repair_attempts"]
+    assert set(up) == set(METADATA.tables)
     migrate(engine, "base")
     assert schema(engine) == {}
     migrate(engine)
@@ -104,7 +105,7 @@ def test_a_database_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
         other.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(RuntimeError, match="newer"):
         migrate(engine)
-    assert list(schema(engine)) == ["repair_attempts"]
+    assert set(schema(engine)) == set(METADATA.tables)
     engine.dispose()
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import json
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app import cli
 from app.openclaw.processes import start_ticks
 from tests.command import TOP, Clawmend, one_line
 from tests.peer import TOKEN, Peer
@@ -240,27 +236,6 @@ def test_a_reader_that_goes_away_early_is_no_crash(world: World, run: Clawmend) 
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, "")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(("terminal", "seconds", "told"), [(True, 5, True), (True, 0, False), (False, 5, False)])
-def test_a_scan_that_is_long_says_on_a_terminal_which_store_it_is_at(
-    world: World, monkeypatch: pytest.MonkeyPatch, terminal: bool, seconds: int, told: bool
-) -> None:
-    world.stuck()
-    began, moments = time.monotonic(), iter(range(0, 10_000, seconds) if seconds else itertools.repeat(0))
-    error = Terminal() if terminal else io.StringIO()
-    monkeypatch.setattr(sys, "stderr", error)
-    monkeypatch.setattr("app.cli.time.monotonic", lambda: began + next(moments))
-
-    cli._look(world.settings())
-
-    assert (str(world.store()) in error.getvalue()) is told
-    assert error.getvalue().endswith("\r\033[K") is told, "and takes the line away at its end"
 
 
 # --- beside a gateway ---

@@ -59,6 +59,11 @@ def test_every_panel_has_a_place_and_a_title_of_its_own() -> None:
     assert len(set(places)) == len({p["id"] for p in board["panels"]}) == len({p["title"] for p in board["panels"]})
 
 
+def test_the_page_on_alerting_has_every_alert() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (TOP / "docs" / "how-to" / "alerting.md").read_text(), re.MULTILINE)
+    assert rows == re.findall(r"alert: (\w+)", (FOLDER / "alerts.yml").read_text())
+
+
 def test_each_alert_fires_when_it_should_and_not_before() -> None:
     """`alerts_test.yml` has a case for and against each; Prometheus's own tool runs them."""
     tool = shutil.which("promtool")

@@ -29,6 +29,7 @@ from app.openclaw.processes import (
 )
 from app.openclaw.trails import Place
 
+TOP = Path(__file__).parents[2]
 HERTZ = os.sysconf("SC_CLK_TCK")
 HALF_HOUR = 30 * 60 * 1000
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -279,6 +280,39 @@ def test_from_inside_a_container_nobody_says_that_there_is_no_gateway(state: Sta
     if answer.returncode != 0:
         pytest.skip("this user may not make a pid namespace")
     assert answer.stdout.split() == ["False", "unknown"]
+
+
+def test_the_lock_of_a_process_in_a_container_is_live_though_it_names_a_pid_of_the_containers_own(
+    tmp_path: Path,
+) -> None:
+    """Clawmend on the machine, its gateway in a container: pid 1 there is no pid 1 here."""
+    unshare = shutil.which("unshare") or pytest.skip("no unshare")
+    command = [unshare, "--pid", "--fork", "/bin/sh", "-c", "echo here; read word"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as outside:
+        assert outside.stdin and outside.stdout
+        if outside.stdout.readline() != b"here\n":
+            pytest.skip("this user may not make a pid namespace")
+        (inside,) = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()
+        lock = {"pid": 1, "starttime": start_ticks(int(inside))}
+        assert lock_of(tmp_path, lock) == TranscriptLock(1, True)
+        outside.stdin.close()
+    assert lock_of(tmp_path, lock) == TranscriptLock(1, False if sees_all_processes() else None)
+
+
+def test_where_other_users_processes_are_hidden_nobody_says_that_there_is_no_gateway() -> None:
+    """`hidepid=` on /proc, or `ProtectProc=` in a unit: a gateway of root's would not be in sight."""
+    tools = [shutil.which(t) or pytest.skip(f"no {t}") for t in ("unshare", "setpriv", "mount")]
+    if os.getuid() != 0:
+        pytest.skip("only root may mount /proc anew")
+    code = "from app.openclaw.processes import *; print(sees_all_processes())"
+    as_nobody = f"{tools[1]} --reuid 65534 --regid 65534 --clear-groups {sys.executable} -c '{code}'"
+    for options, seen in (("hidepid=0", str(sees_all_processes())), ("hidepid=1", "False"), ("hidepid=2", "False")):
+        script = f"{tools[2]} -t proc -o {options} proc /proc && {as_nobody}"
+        command = [tools[0], "--mount", "/bin/sh", "-c", script]
+        answer = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            pytest.skip(f"/proc cannot be mounted with {options}: {answer.stderr}")
+        assert answer.stdout.strip() == seen, options
 
 
 @pytest.mark.parametrize(("path", "local"), [("/proc", False), ("/sys/kernel", False), ("/dev/shm/not/there", True)])

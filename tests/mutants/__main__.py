@@ -20,6 +20,10 @@ _CHECKED_EVERY = 100
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", default=list(TRIED), metavar="MODULE")
+    parser.add_argument(
+        "--function", action="append", metavar="NAME", help="only those of this function; may be repeated"
+    )
+    parser.add_argument("--each", action="store_true", help="say of each mutant what became of it")
     parser.add_argument("--suite", action="store_true", help="try the whole suite on those that survive the module's")
     args = parser.parse_args()
     known, fresh = listed(), 0
@@ -27,11 +31,15 @@ def main() -> int:
         for path in args.modules:
             began, fates = time.monotonic(), Counter[str]()
             made = mutants_of(ground.top, path)
+            if args.function:
+                made = {mutant: text for mutant, text in made.items() if mutant.function in args.function}
             for number, (mutant, text) in enumerate(made.items(), 1):
                 fate, stage = ground.fate(path, text, TRIED[path])
                 if fate == "survived" and args.suite and mutant not in known:
                     fate, _ = ground.fate_alone(path, text, (EVERYTHING,))
                 fates[fate if fate == "survived" else f"{fate} by tests {stage}"] += 1
+                if args.each:
+                    print(f"# {number} {fate} {stage}: {mutant.function}: {mutant.now}", flush=True)
                 if fate == "timeout":
                     print(f"# no end in time: {mutant}", flush=True)
                 if fate == "survived" and mutant not in known:

@@ -4,11 +4,14 @@
     python -m tests.mutants.forks OUTPUT                      only what is not ours is loaded, a fork does all the rest
 
 A request is a line of JSON, and so is its answer. In the first way a mutant is put in place by exchanging the code of
-the functions that it changes: what ran while its module was imported stays as it was. In the second it stands on disk.
+the functions that it changes: what ran while its module was imported stays as it was; and only the tests are run that
+come to one of these functions. In the second it stands on disk.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import ctypes
 import gc
 import importlib
@@ -30,8 +33,11 @@ from hypothesis import Phase, settings
 
 OTHERWISE = 99
 """The answer where a mutant is more than another code of a function: then only the second way will do."""
+UNREACHED = 97
+"""The answer where no test comes to what is changed, in this process."""
 UNFIT = 98
 """The answer where the fault is ours."""
+_PATIENCE = 20.0
 _LOADED_ALREADY = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 _PR_SET_PDEATHSIG = 1
 _NOT_OURS = (
@@ -54,17 +60,41 @@ class Loop:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._noticed = channel.output.with_name("noticed")
+        self._reached = channel.output.with_name("reached")
+        self._here: set[str] = set()
+        self._reaching: dict[str, dict[str, float]] = {}
+        """Of each function of the module that is tried: the tests that come to it, and the seconds of each."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        def choose(request: Any) -> None:
+            if request["module"] is None or request["learn"]:
+                return
+            changed = changed_functions(request["module"], request["text"]) or {}
+            tests = {test: took for name in changed for test, took in self._reaching.get(name, {}).items()}
+            request["tests"] = list(tests)
+            request["timeout"] = min(request["timeout"], _PATIENCE + 4 * sum(tests.values()))
+
         def run(request: Any) -> int:
-            if request["module"] is not None and not put_in_place(request["module"], request["text"]):
-                return OTHERWISE
+            if request["learn"]:
+                vars(builtins)["_reached"] = self._here.add
+                put_in_place(request["module"], with_marks(request["text"]))
+            elif request["module"] is not None:
+                if not put_in_place(request["module"], request["text"]):
+                    return OTHERWISE
+                session.items[:] = [item for item in session.items if item.nodeid in request["tests"]]
+                if not session.items:
+                    return UNREACHED
             with suppress(session.Failed):
                 pytest_runtestloop(session)
+            if request["learn"]:
+                self._reached.write_text(json.dumps(self._reaching), encoding="utf-8")
             return int(session.testsfailed > 0)
 
-        for _ in self._channel.answers(run):
+        for request, _ in self._channel.answers(run, choose):
+            if request["learn"] and self._reached.exists():
+                self._reaching = json.loads(self._reached.read_text(encoding="utf-8"))
+                self._reached.unlink()
             # The next mutant stands close by: the test that has noticed this one is the likeliest to notice it too.
             if self._noticed.exists():
                 noticed = self._noticed.read_text(encoding="utf-8")
@@ -75,6 +105,11 @@ class Loop:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._noticed.write_text(report.nodeid, encoding="utf-8")
+        for name in self._here:
+            tests = self._reaching.setdefault(name, {})
+            tests[report.nodeid] = tests.get(report.nodeid, 0.0) + report.duration
+        if report.when == "teardown":
+            self._here.clear()
 
 
 class Channel:
@@ -85,12 +120,17 @@ class Channel:
         self._requests, self._answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
 
-    def answers(self, run: Callable[[Any], int]) -> Iterator[int | None]:
-        """Run each request in a fork and answer with what that ends with; None when it does not end in time."""
+    def answers(
+        self, run: Callable[[Any], int], before: Callable[[Any], None] = lambda _: None
+    ) -> Iterator[tuple[Any, int | None]]:
+        """Run each request in a fork and answer with what that ends with; None when it does not end in time. `before`
+        is asked here, and may change the request.
+        """
         gc.collect()
         gc.freeze()  # else every fork walks through, and so copies, all that is loaded here
         for line in self._requests:
             request = json.loads(line)
+            before(request)
             child = os.fork()
             if child == 0:
                 _end_with(run, request, self.output)
@@ -103,7 +143,7 @@ class Channel:
             code = os.waitstatus_to_exitcode(status) if ended else None
             self._answers.write(json.dumps(code) + "\n")
             self._answers.flush()
-            yield code
+            yield request, code
 
 
 def _end_with(run: Callable[[Any], int], request: Any, output: Path) -> None:
@@ -124,17 +164,43 @@ def _end_with(run: Callable[[Any], int], request: Any, output: Path) -> None:
 
 def put_in_place(name: str, text: str) -> bool:
     """Give the functions of a module the code that they have in `text`; False where that is not all that it takes."""
+    changed = changed_functions(name, text)
+    if changed is None:
+        return False
+    for function, code in changed.values():
+        function.__code__ = code
+    return bool(changed)
+
+
+def changed_functions(name: str, text: str) -> dict[str, tuple[FunctionType, CodeType]] | None:
+    """By their names those that have another code in `text`; None where the code alone cannot be exchanged."""
     module = importlib.import_module(name)
     new = {code.co_qualname: code for code in _codes(compile(text, module.__file__ or "", "exec"))}
-    changed = False
+    changed = {}
     for function in _functions(vars(module).values(), module):
         code = new[function.__code__.co_qualname]
         if code.co_freevars != function.__code__.co_freevars:
-            return False
+            return None
         if code != function.__code__:
-            function.__code__ = code
-            changed = True
+            changed[code.co_qualname] = function, code
     return changed
+
+
+def with_marks(text: str) -> str:
+    """`text` in which every function says its name to `_reached` when it is come to."""
+    tree = ast.parse(text)
+    _mark(tree, "")
+    return ast.unparse(tree)
+
+
+def _mark(node: ast.AST, within: str) -> None:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            _mark(child, f"{within}{child.name}.")
+        elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):  # what is inside it comes with it
+            child.body.insert(0, ast.parse(f"_reached({within + child.name!r})").body[0])
+        else:
+            _mark(child, within)
 
 
 def _codes(code: CodeType) -> Iterable[CodeType]:

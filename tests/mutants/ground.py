@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tests.mutants.forks import OTHERWISE, UNFIT
+from tests.mutants.forks import OTHERWISE, UNFIT, UNREACHED
 
 TOP = Path(__file__).resolve().parents[2]
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".gateways", ".*_cache", ".hypothesis", "__pycache__")
@@ -39,6 +39,7 @@ class Ground:
         self._complaints = folder / "complaints"
         self._forks: dict[Stage, subprocess.Popen[str]] = {}
         self._usual: dict[tuple[Stage, bool], float] = {}
+        self._learnt: set[tuple[Stage, str]] = set()
 
     def __enter__(self) -> Ground:
         shutil.copytree(TOP, self.top, ignore=_LEFT_OUT, symlinks=True)
@@ -52,6 +53,7 @@ class Ground:
 
     def rest(self) -> None:
         """End the processes that fork."""
+        self._learnt.clear()
         while self._forks:
             _, process = self._forks.popitem()
             process.kill()
@@ -60,12 +62,19 @@ class Ground:
     def fate(self, path: str, text: str, stages: tuple[Stage, ...]) -> tuple[Fate, int]:
         """What becomes of a mutant, `text` instead of the module at `path`, and after how many stages."""
         module = path.removesuffix(".py").replace("/", ".")
+        reached = False
         for number, stage in enumerate(stages, 1):
+            self._learn(stage, path, module)
             code = self._run(stage, self._patience(stage, alone=False), module=module, text=text)
             if code == OTHERWISE:
                 return self.fate_alone(path, text, stages)
+            if code == UNREACHED:
+                continue
+            reached = True
             if code != 0:
                 return ("timeout" if code is None else "killed"), number
+        if not reached:  # it is run by a process of its own, or only while something is imported
+            return self.fate_alone(path, text, stages)
         return "survived", len(stages)
 
     def fate_alone(self, path: str, text: str, stages: tuple[Stage, ...]) -> tuple[Fate, int]:
@@ -93,14 +102,26 @@ class Ground:
             raise Broken(f"without any mutant these end with {code}, alone with {again}: {' '.join(stage)}\n{said}")
         return took
 
+    def _learn(self, stage: Stage, path: str, module: str) -> None:
+        """Which tests come to which functions of the module. Raises Broken if they do not pass without a mutant."""
+        if (stage, module) in self._learnt:
+            return
+        began = time.monotonic()
+        code = self._run(stage, 3_600, module=module, text=(self.top / path).read_text(encoding="utf-8"), learn=True)
+        if code != 0:
+            self.check(stage)
+            raise Broken(f"these pass, but not where it is learnt what they come to: {' '.join(stage)}")
+        self._usual[stage, False] = time.monotonic() - began
+        self._learnt.add((stage, module))
+
     def _patience(self, stage: Stage, *, alone: bool) -> float:
         """Seconds after which a run of the tests has no end. Raises Broken if they do not pass without a mutant."""
         if (stage, alone) not in self._usual:
             self._usual[stage, alone] = self.check(stage, alone=alone)
         return _PATIENCE + 4 * self._usual[stage, alone]
 
-    def _run(self, stage: Stage, timeout: float, *, module: str | None, text: str) -> int | None:
-        code = self._ask(stage, {"module": module, "text": text, "timeout": timeout})
+    def _run(self, stage: Stage, timeout: float, *, module: str | None, text: str, learn: bool = False) -> int | None:
+        code = self._ask(stage, {"module": module, "text": text, "timeout": timeout, "learn": learn})
         if code == UNFIT:
             raise Broken(self._output.read_text(errors="replace"))
         return code
@@ -129,7 +150,8 @@ class Ground:
     def _started(self, stage: Stage) -> subprocess.Popen[str]:
         # Bytecode is told apart by second and size of its source only: too little for mutants.
         environ = {**os.environ, "PYTHONPATH": str(self.top), "PYTHONDONTWRITEBYTECODE": "1"}
-        environ.pop("PYTEST_ADDOPTS", None)
+        for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # where pytest sees a CI it writes differences out whole
+            environ.pop(name, None)
         with self._complaints.open("w") as complaints:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.mutants.forks", str(self._output), *(self._args(stage) if stage else ())],

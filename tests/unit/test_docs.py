@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from app import cli
+from app.api.problem_pages import MEANINGS
 from app.api.problems import PROBLEMS
 from app.audit.models import Outcome
+from app.cli import exits, root
+from app.cli.failures import KINDS
 from app.domain.model import FORCEABLE, Code, End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail
 from app.domain.settlement import target_status
+from app.domain.simulation import Change
 from app.domain.verdict import judge
+from app.settings import Settings
 from tests.world import World
 
 TOP = Path(__file__).resolve().parents[2]
@@ -161,7 +166,17 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "claims", "era", "publish")
+    looking = (
+        "folder",
+        "sessions_json",
+        "database",
+        "sessions_database",
+        "agent_databases",
+        "state_database",
+        "claims",
+        "era",
+        "publish",
+    )
     for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
@@ -172,8 +187,10 @@ def store_codes() -> set[str]:
 
 def test_the_errors_page_has_every_problem_and_every_code_of_a_store() -> None:
     rows = table("docs/reference/errors.md", "code")
-    answers = {row[0]: (int(row[1]), row[2]) for row in rows if row[1].isdigit()}
-    assert answers == {code: (status, title) for code, (status, title, _) in PROBLEMS.items()}
+    answers = {row[0]: (int(row[1]), *row[2:]) for row in rows if row[1].isdigit()}
+    plain = {code: [words.replace("`", "") for words in (t, MEANINGS[code], n)] for code, (_, t, n) in PROBLEMS.items()}
+    assert answers == {code: (PROBLEMS[code][0], *words) for code, words in plain.items()}
+    assert set(MEANINGS) == set(PROBLEMS)
     stores = [row[0] for row in rows if not row[1].isdigit()]
     assert sorted(stores) == sorted(store_codes())
 
@@ -207,15 +224,40 @@ def test_the_api_page_has_a_heading_for_every_call_and_for_no_other(world: World
     assert {(m, re.sub(r"{.*?}", "{}", p)) for m, p in written} == {(m, re.sub(r"{.*?}", "{}", p)) for m, p in served}
 
 
+def options_of(command: Any) -> set[str]:
+    """The long options of a command, those of its subcommands among them."""
+    named = (o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts))
+    own = {option for option in named if option.startswith("--")}
+    return own.union(*(options_of(c) for c in getattr(command, "commands", {}).values()))
+
+
 def test_the_cli_page_has_every_command_with_its_options_and_the_exit_codes() -> None:
-    parsers = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    commands = get_command(root.app).commands  # type: ignore[attr-defined]
     rows = {row[0].split()[1]: row[1] for row in table("docs/reference/cli.md", "command")}
-    assert set(rows) == set(parsers)
-    for name, parser in parsers.items():
-        options = {o for a in parser._actions for o in a.option_strings if o.startswith("--")} - {"--help"}
-        assert options == set(re.findall(r"--[a-z-]+", rows[name])), name
+    assert set(rows) == set(commands)
+    for name, command in commands.items():
+        assert options_of(command) == set(re.findall(r"--[a-z-]+", rows[name])), name
+        assert all(f"{name} {inner}" in rows[name] for inner in getattr(command, "commands", {})), name
+    own = {row[0] for row in table("docs/reference/cli.md", "option of the command itself")}
+    assert own == {o for parameter in get_command(root.app).params for o in parameter.opts if o.startswith("--")}
     codes = [int(row[0]) for row in table("docs/reference/cli.md", "code")]
-    assert codes == [cli.NOTHING_STUCK, cli.SOMETHING_STUCK, cli.COULD_NOT_TELL, 130]
+    said = {value for name, value in vars(exits).items() if name.isupper()}
+    assert codes == sorted(said)
+
+
+def test_the_errors_page_has_every_error_of_the_command_with_its_exit_code() -> None:
+    rows = {row[0]: (int(row[1]), row[2]) for row in table("docs/reference/errors.md", "error of the command")}
+    assert rows == {code: (kind.exit_code, kind.title) for code, kind in KINDS.items()}
+
+
+def test_the_page_on_other_policies_explains_every_change_and_names_the_setting_of_each_option() -> None:
+    page = "docs/how-to/try-another-policy.md"
+    said = {word.strip() for row in table(page, "change") for word in row[0].split(",")}
+    assert said == {str(c) for c in Change}
+    rows = {name.strip(): row[1] for row in table(page, "option") for name in row[0].split(",")}
+    windows = options_of(get_command(root.app).commands["simulate"]) - {"--since", "--recordings", "--json"}  # type: ignore[attr-defined]
+    assert set(rows) == windows
+    assert set(rows.values()) <= {f"CLAWMEND_{name}".upper() for name in Settings.model_fields}
 
 
 # --- the gateway ---

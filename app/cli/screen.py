@@ -1,0 +1,92 @@
+"""What is printed, for people and for programs: a table with colours on a terminal, else plain lines, or JSON.
+
+Session keys and reasons come from elsewhere: whatever they hold is shown, and nothing of it is obeyed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+COLOURS = {
+    "stuck": "bold red",
+    "ending": "yellow",
+    "orphaned": "magenta",
+    "silent": "magenta",
+    "never_started": "magenta",
+    "unprovable": "yellow",
+    "working": "green",
+    "waiting": "cyan",
+    "recovering": "cyan",
+    "cannot tell": "bold yellow",
+    "mind": "yellow",
+    "applied": "green",
+    "overwritten": "red",
+    "refused": "yellow",
+    "unknown": "bold yellow",
+    "earlier": "green",
+    "later": "yellow",
+    "not at all": "yellow",
+    "wrong": "bold red",
+}
+"""By the first words of a row."""
+
+
+def shown(text: object) -> str:
+    """`text` on one line, with a sign for each character that a terminal would obey or that turns others around."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a person sits before it, and it can move its cursor."""
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str) -> None:
+    """One line on stdout."""
+    print(shown(text))
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"clawmend: {shown(text)}", file=sys.stderr)
+
+
+def say_json(value: object, *, indent: int | None = 2) -> None:
+    """One document on stdout; all that is not ASCII is escaped, so that a terminal has nothing to obey in it."""
+    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=indent is None)
+
+
+def say_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in plain lines: columns as wide as they need to be, nothing cut off."""
+    cells = [[shown(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Rich, on this stream: it leaves colours out where NO_COLOR says so."""
+    from rich.console import Console
+
+    return Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table for a terminal; nothing is cut off in it, and the words in COLOURS have theirs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        made.add_column(Text(heading), overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(word := shown(cell), style=COLOURS.get(word, "")) for cell in row))
+    return made
