@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,11 +54,19 @@ def board_now(app: FastAPI) -> Board:
     return boards.of(reconciler.report)
 
 
+def state_now(app: FastAPI) -> str:
+    """Changes when the summary says something else, but for what only the clock changes."""
+    reconciler: Reconciler = app.state.reconciler
+    said = (board_now(app).state, reconciler.breaker.is_open, reconciler.failing, reconciler.audit_problem)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
 def summary(app: FastAPI) -> dict[str, Any]:
     reconciler: Reconciler = app.state.reconciler
     board = board_now(app)
     return {
         "board": board,
+        "state": state_now(app),
         "now": reconciler.clock.now(),
         "automatic": reconciler.settings.auto_repair,
         "failing": reconciler.failing,

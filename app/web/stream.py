@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.callers import caller_of, demand
 from app.api.events import Events
 from app.domain.caller import NOBODY, Scope
-from app.web.look import board_now
+from app.web.look import state_now
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,7 +48,7 @@ async def events(
 async def _shortened(app: FastAPI, event: ServerSentEvent) -> ServerSentEvent:
     data: Any = event.data
     if event.event == "pass":
-        board = await run_in_threadpool(board_now, app)
-        looked = {"looked_at": board.report.finished_at, "state": board.state}
+        state = await run_in_threadpool(state_now, app)
+        looked = {"looked_at": app.state.reconciler.report.finished_at, "state": state}
         return ServerSentEvent(event="pass", id=event.id, data={"stuck": data["stuck"], **looked})
     return ServerSentEvent(event=event.event, id=event.id, data={})

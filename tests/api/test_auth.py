@@ -86,7 +86,7 @@ def test_a_path_that_leads_nowhere_tells_nothing_without_the_token_either(server
 
 def test_the_token_opens_every_call_that_reads(server: Served) -> None:
     for template, method, path in every_call(server):
-        if method == "GET" and template != "/repairs/{attempt_id}":
+        if method == "GET" and "{attempt_id}" not in template:
             with server.http.stream("GET", path) as answer:  # one of them never ends
                 assert answer.status_code == 200, path
     assert server.bare.get("/sessions", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200

@@ -123,12 +123,13 @@
 
   const saidOf = () => opened.querySelector(".said");
 
+  const cameByItself = ({ triggeringEvent }) => Boolean(triggeringEvent && triggeringEvent.type.startsWith("console:"));
+
   // The part of the page that a person has acted on, and not one that came by itself.
-  body.addEventListener("htmx:afterSettle", (event) => {
+  body.addEventListener("htmx:afterSwap", (event) => {
     const { target, requestConfig } = event.detail;
     if (target !== opened && !(target && target.classList.contains("said"))) return;
-    const byItself = requestConfig && requestConfig.triggeringEvent && requestConfig.triggeringEvent.type.startsWith("console:");
-    if (byItself) return;
+    if (cameByItself(requestConfig)) return;
     const fresh = !dialog.open;
     show();
     const said = saidOf();
@@ -139,6 +140,25 @@
     }
     opened.scrollTop = 0;
   });
+
+  // --- what comes by itself, and is not to get into a person's way ---
+
+  let pressed = false;
+  document.addEventListener("pointerdown", () => { pressed = true; }, true);
+  for (const over of ["pointerup", "pointercancel"]) {
+    document.addEventListener(over, () => setTimeout(() => { pressed = false; }), true);
+  }
+
+  const shown = new Map(); // what each part has brought last, by the part's id
+
+  const inTheWay = ({ target, xhr }) => {
+    if (target === opened) return !dialog.open;
+    if (pressed) { // a click is lost when what it began on goes away
+      renew(target.id);
+      return true;
+    }
+    return shown.get(target.id) === xhr.responseText;
+  };
 
   // --- what goes wrong on the way ---
 
@@ -155,16 +175,21 @@
   body.addEventListener("htmx:beforeSwap", (event) => {
     const { xhr } = event.detail;
     trouble.hidden = true;
+    const before = event.detail.target;
     if (xhr.status === 401) { // the login has ended
       event.detail.shouldSwap = false;
       location.assign("/");
     } else if (!(xhr.getResponseHeader("content-type") || "").startsWith("text/html")) {
       event.detail.shouldSwap = false;
       complain(`Something went wrong inside Clawmend (${xhr.status}); its log has the details.`);
+    } else if (cameByItself(event.detail.requestConfig) && xhr.status === 200 && inTheWay(event.detail)) {
+      event.detail.shouldSwap = false;
     } else if (xhr.status >= 400 && event.detail.requestConfig.verb === "get" && !dialog.open) {
       event.detail.target = trouble;
       event.detail.swapOverride = "innerHTML";
       trouble.hidden = false;
+    } else {
+      shown.set(before.id, xhr.responseText);
     }
   });
   body.addEventListener("htmx:sendError", () => complain("Clawmend does not answer. Is it running? This page tries again by itself."));
