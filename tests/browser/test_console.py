@@ -419,7 +419,7 @@ def test_without_scripts_the_page_can_still_be_read(server: Served, chromium: Br
     until_listed(page)
     row(page).click()
     seen(page.get_by_text("the attempt ended: error").first)
-    seen(page.get_by_text("Without JavaScript this page can be read"))
+    seen(page.locator("noscript p.note"))
     context.close()
 
 

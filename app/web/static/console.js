@@ -123,11 +123,20 @@
 
   const saidOf = () => opened.querySelector(".said");
 
+  let losing = null; // the part that is replaced while the focus is in it
+
+  const keepFocus = () => {
+    const heading = losing && document.getElementById(losing === opened.id ? "opened-title" : `${losing}-title`);
+    if (heading && document.activeElement === body) heading.focus();
+    losing = null;
+  };
+
   const cameByItself = ({ triggeringEvent }) => Boolean(triggeringEvent && triggeringEvent.type.startsWith("console:"));
 
   // The part of the page that a person has acted on, and not one that came by itself.
   body.addEventListener("htmx:afterSwap", (event) => {
     const { target, requestConfig } = event.detail;
+    keepFocus();
     if (target !== opened && !(target && target.classList.contains("said"))) return;
     if (cameByItself(requestConfig)) return;
     const fresh = !dialog.open;
@@ -190,6 +199,7 @@
       trouble.hidden = false;
     } else {
       shown.set(before.id, xhr.responseText);
+      losing = before.contains(document.activeElement) ? before.id : null;
     }
   });
   body.addEventListener("htmx:sendError", () => complain("Clawmend does not answer. Is it running? This page tries again by itself."));
