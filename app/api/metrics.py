@@ -16,6 +16,7 @@ from starlette.responses import Response
 from app import __version__
 from app.api.health import health_checks
 from app.domain.model import Code
+from app.notify.webhooks import Webhooks
 from app.reconcile.report import Report, age_order
 from app.reconcile.service import Service
 
@@ -91,6 +92,21 @@ class _Ours(Collector):
         modes = Counter(reconciler.repairer.file_hand.modes.copy().values())
         modes.update({"exchange": 0, "rename": 0})
         yield _by("clawmend_stores_written", "Stores written since the start, by the way", "mode", modes)
+
+
+class OfWebhooks(Collector):
+    """Of the messages to webhooks: how many stand how, and what came of the tries."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+
+    def collect(self) -> Iterable[Metric]:
+        states = {state: self._webhooks.counts[state] for state in ("waiting", "dead")}
+        yield _by("clawmend_webhook_messages", "Messages that wait, and that could not be delivered", "state", states)
+        tries = CounterMetricFamily("clawmend_webhook_tries", "Tries since the start", labels=["result"])
+        for result in ("delivered", "failed"):
+            tries.add_metric([result], sum(r.results[result] for r in self._webhooks.receivers))
+        yield tries
 
 
 def _of_sessions(report: Report) -> Iterator[Metric]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from app.domain.describe import describe_evidence, rfc3339
 from app.domain.model import Code, Policy
 from app.reconcile.report import Change, Finding, Report
@@ -11,6 +13,7 @@ from app.reconcile.report import Change, Finding, Report
 if TYPE_CHECKING:  # a scan on the command line needs no database library
     from app.audit.models import Attempt
     from app.audit.openings import Opening
+    from app.audit.webhooks import Message
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
 """What `?include=` may add to the stuck sessions."""
@@ -118,6 +121,19 @@ def describe_opening(opening: Opening | None) -> dict[str, Any]:
         "closed_at": rfc3339(opening.closed_at) if opening else None,
         "closed_by": opening.closed_by if opening else None,
         "close_reason": opening.close_reason if opening else None,
+    }
+
+
+def describe_message(message: Message) -> dict[str, Any]:
+    """One message to a webhook. Of its receiver only the host: the rest of a URL may be a secret."""
+    return {
+        "id": message.id,
+        "type": message.type,
+        "host": message.host,
+        "made_at": rfc3339(message.made_at),
+        "tries": message.tries,
+        "why": message.why,
+        "payload": orjson.loads(message.body),
     }
 
 

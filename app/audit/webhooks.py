@@ -96,6 +96,12 @@ class Outbox:
         with self._audit.write() as connection:
             return connection.execute(update(MESSAGES).where(dead).values(**values)).rowcount
 
+    def give_up_all_but(self, receivers: list[str]) -> None:
+        """What waits for others is dead: their URLs are no longer set."""
+        others = _in_state(State.WAITING) & MESSAGES.c.receiver.not_in(receivers)
+        with self._audit.write() as connection:
+            connection.execute(update(MESSAGES).where(others).values(state=State.DEAD, why="its URL is no longer set"))
+
     def dead(self, limit: int, before: str | None = None) -> tuple[list[Message], str | None]:
         """Those that could not be delivered, the newest first, and the cursor of the next page."""
         query = select(MESSAGES).where(_in_state(State.DEAD)).order_by(MESSAGES.c.id.desc()).limit(limit + 1)
@@ -107,9 +113,9 @@ class Outbox:
 
     def counts(self) -> Counter[str]:
         """How many there are, by state."""
-        query = select(MESSAGES.c.state, func.count()).group_by(MESSAGES.c.state)
+        query = select(MESSAGES.c.state, func.count().label("number")).group_by(MESSAGES.c.state)
         with self._audit.read() as connection:
-            return Counter(dict(connection.execute(query).tuples().all()))
+            return Counter({row.state: row.number for row in connection.execute(query)})
 
     def known(self) -> set[tuple[str, str, str]]:
         """Receiver, type and about of every message that is remembered."""

@@ -119,6 +119,8 @@ class Change:
     was: Code | None
     """None: it was not there."""
     gone: bool = False
+    flaps_now: bool = False
+    """It flaps, and did not before."""
 
     @property
     def now(self) -> Code | None:
@@ -127,13 +129,15 @@ class Change:
 
 
 def changes(before: Report, now: Report) -> Iterator[Change]:
-    """Sessions whose verdict is another now, those that came running, and those that are gone."""
+    """Sessions whose verdict is another now, those that came running, that flap now or no more, and that are gone."""
     was = {f.name: f for f in before.findings()}
     for finding in now.findings():
         earlier = was.pop(finding.name, None)
         told = earlier.verdict.code if earlier else None
-        if told != finding.verdict.code and not (earlier is None and finding.verdict.code is Code.SETTLED):
-            yield Change(finding, told)
+        flapped = earlier is not None and earlier.flapping is not None
+        another = told != finding.verdict.code or flapped != (finding.flapping is not None)
+        if another and not (earlier is None and finding.verdict.code is Code.SETTLED):
+            yield Change(finding, told, flaps_now=finding.flapping is not None and not flapped)
     for finding in was.values():
         if finding.verdict.code is not Code.SETTLED:
             yield Change(finding, finding.verdict.code, gone=True)
