@@ -36,7 +36,7 @@ def with_flapping(settings: Settings, stores: Sequence[StoreState], now: int) ->
     def marked(finding: Finding) -> Finding:
         return replace(finding, flapping=flaps.get(finding.name)) if finding.verdict.code in codes else finding
 
-    return tuple(replace(store, findings=tuple(map(marked, store.findings))) for store in stores)
+    return tuple(replace(store, open=tuple(map(marked, store.open))) for store in stores)
 
 
 def flapping_words(finding: Finding) -> str:
