@@ -15,24 +15,28 @@ STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Cod
 """What `?include=` may add to the stuck sessions."""
 
 
-def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bool = True) -> dict[str, Any]:
-    """One session. `stuck_for_seconds` counts from its end, or from its start where it has none."""
-    row, verdict = finding.evidence.row, finding.verdict
-    ended_at = verdict.settlement.ended_at if verdict.settlement else row.ended_at
-    since = ended_at if verdict.settlement else row.started_at
-    running = verdict.code is not Code.SETTLED
-    item: dict[str, Any] = {
-        "session_key": row.key,
-        "session_id": row.session_id,
+def name_finding(finding: Finding) -> dict[str, Any]:
+    """Which session it is."""
+    return {
+        "session_key": finding.key,
+        "session_id": finding.session_id,
         "agent_id": finding.agent_id,
         "state_dir": finding.target.state_dir,
+    }
+
+
+def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bool = True) -> dict[str, Any]:
+    """One session."""
+    row, verdict, age = finding.evidence.row, finding.verdict, finding.age(now)
+    item: dict[str, Any] = {
+        **name_finding(finding),
         "verdict": verdict.code,
         "reason": verdict.reason,
         "status": row.status,
         "target_status": verdict.settlement.status if verdict.settlement else None,
         "started_at": rfc3339(row.started_at),
-        "ended_at": rfc3339(ended_at),
-        "stuck_for_seconds": round(max(0, now - since) / 1000, 3) if running and since is not None else None,
+        "ended_at": rfc3339(verdict.settlement.ended_at if verdict.settlement else row.ended_at),
+        "stuck_for_seconds": round(age, 3) if age is not None else None,
         "due_at": rfc3339(verdict.due_at) if not (finding.held_by or finding.unwritable) else None,
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
@@ -49,14 +53,7 @@ def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
     finding = change.finding
     if not change.gone:
         return {**describe_finding(finding, policy, now, evidence=False), "was": change.was}
-    return {
-        "session_key": finding.key,
-        "session_id": finding.session_id,
-        "agent_id": finding.agent_id,
-        "state_dir": finding.target.state_dir,
-        "verdict": None,
-        "was": change.was,
-    }
+    return {**name_finding(finding), "verdict": None, "was": change.was}
 
 
 def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, Any]:
