@@ -19,8 +19,8 @@ from typing import Any
 
 from app.demo import shifted
 from app.domain.describe import rfc3339
-from app.openclaw.database_leases import STATE_DATABASE
 from app.openclaw.paths import DATABASE_NAME
+from app.openclaw.state_database import STATE_DATABASE
 from tests.world import World
 
 RECORDED = Path(__file__).parent / "recordings"

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from app import __version__
-from app.cli import audit, explain, plugin, repair, scan, serve, undo
+from app.cli import audit, explain, plugin, repair, scan, serve, simulate, undo
 from app.cli.exits import COULD_NOT_TELL
 from app.cli.failures import KINDS, Failure, failure_of, is_of_our_output, problem
 from app.cli.screen import say_json, warn
@@ -51,6 +51,7 @@ app.command("explain")(explain.explain)
 app.command("repair")(repair.repair)
 app.command("undo")(undo.undo)
 app.command("audit", cls=Watching)(audit.audit)
+app.command("simulate")(simulate.simulate)
 app.add_typer(plugin.app, name="plugin")
 
 

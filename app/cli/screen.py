@@ -64,6 +64,14 @@ def say_json(value: object, *, indent: int | None = 2) -> None:
     print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=indent is None)
 
 
+def say_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in plain lines: columns as wide as they need to be, nothing cut off."""
+    cells = [[shown(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def console(stream: TextIO | None = None) -> Console:
     """Rich, on this stream: it leaves colours out where NO_COLOR says so."""
     from rich.console import Console

@@ -6,16 +6,15 @@ should is an unknown schema: then nobody knows.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain.model import Claim
-from app.openclaw.database import DatabaseIdentity, identify, opened_read_only
-from app.openclaw.database_leases import STATE_DATABASE
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.database import DatabaseIdentity
+from app.openclaw.folder import FileProblem
+from app.openclaw.state_database import identify_state_database, opened_state_database
 
 _MOST = 10_000
 _TICK_MS = 1_000
@@ -93,8 +92,7 @@ class ClaimsReader:
     def read(self, state_dir: str, now: int) -> Claims:
         """As `read_claims`, at `now` (epoch ms)."""
         try:
-            with Folder(os.path.join(state_dir, "state"), state_dir) as folder:
-                identity = identify(folder, STATE_DATABASE)
+            identity = identify_state_database(state_dir)
         except FileProblem:
             identity = None  # read_claims says what is wrong
         known = self._known.pop(state_dir, None)
@@ -110,15 +108,12 @@ class ClaimsReader:
 def read_claims(state_dir: str) -> Claims:
     """None where there is no state database. Raises FileProblem, also with `unknown_schema`: then nobody knows."""
     try:
-        with (
-            Folder(os.path.join(state_dir, "state"), state_dir) as folder,
-            opened_read_only(folder, STATE_DATABASE) as (connection, _),
-        ):
+        with opened_state_database(state_dir) as connection:
             return Claims(tuple(_entries(connection)))
     except FileProblem as problem:
         if problem.code == "missing":
             return Claims()
-        raise FileProblem(problem.code, f"the state database: {problem.detail}") from None
+        raise
 
 
 def _entries(connection: sqlite3.Connection) -> list[_Entry]:

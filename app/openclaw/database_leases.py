@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.openclaw.database import opened_read_only
-from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.folder import FileProblem
 from app.openclaw.processes import sees_all_processes, start_ticks
+from app.openclaw.state_database import opened_state_database
 
-STATE_DATABASE = "openclaw.sqlite"
 _MAINTENANCE = "core:agent-database-maintenance"
 _MOST = 10_000
 
@@ -35,14 +33,8 @@ class Leases:
 
 def read_leases(state_dir: str) -> Leases:
     """Raises FileProblem: also where the state database is not there, since then nothing is known."""
-    try:
-        with (
-            Folder(os.path.join(state_dir, "state"), state_dir) as folder,
-            opened_read_only(folder, STATE_DATABASE) as (connection, _),
-        ):
-            return _read(connection)
-    except FileProblem as problem:
-        raise FileProblem(problem.code, f"the state database: {problem.detail}") from None
+    with opened_state_database(state_dir) as connection:
+        return _read(connection)
 
 
 def _read(connection: sqlite3.Connection) -> Leases:

@@ -91,6 +91,17 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
     return Trail(path, session_id, identity, tuple(events), end, tail.torn, full)
 
 
+def read_all(data: bytes) -> list[tuple[Event, End | None]]:
+    """Every event of a whole trajectory in its order, those that end an attempt with their end."""
+    found: list[tuple[Event, End | None]] = []
+    for line in data.split(b"\n"):
+        value = parse_object(line)
+        event = _event(value) if value is not None else None
+        if value is not None and event is not None:
+            found.append((event, _end(value) if event.type == "session.ended" else None))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """What the hour before an end tells of the runs in one file."""

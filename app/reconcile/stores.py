@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from app.clock import Clock
 from app.domain.model import RUNNING, Evidence, FileIdentity, Policy, Row
 from app.domain.verdict import judge
+from app.openclaw.agent_databases import AgentDatabasesReader
 from app.openclaw.claims import ClaimsReader
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
@@ -16,7 +17,6 @@ from app.openclaw.paths import StoreTarget
 from app.openclaw.processes import read_transcript_lock
 from app.openclaw.sessions_database import SessionsDatabaseReader
 from app.openclaw.sessions_json import StoreProblem, read_rows
-from app.openclaw.state_database import StateDatabaseReader
 from app.openclaw.trails import Place, TrailReader, Trails
 from app.reconcile.report import Finding, Problem
 
@@ -52,7 +52,7 @@ class Stores:
         self._trails = trails
         self._eras = EraReader()
         self._databases = SessionsDatabaseReader()
-        self._state_databases = StateDatabaseReader()
+        self._agent_databases = AgentDatabasesReader()
         self._claims = ClaimsReader()
         self._known: dict[str, Known] = {}
         self.bytes_read = 0
@@ -85,7 +85,7 @@ class Stores:
 
     def listed(self, state_dir: str) -> tuple[StoreTarget, ...]:
         """Databases of a state dir that lie elsewhere than by default. Raises FileProblem."""
-        return self._state_databases.listed(state_dir)
+        return self._agent_databases.listed(state_dir)
 
     def _look_at_file(self, target: StoreTarget) -> Known | Problem | None:
         with Folder(target.folder, target.root) as folder:

@@ -1,4 +1,4 @@
-"""Every test here is marked `browser`; the browser is the system's Chromium."""
+"""Every test here is marked `browser`; the browser is the system's Chromium, and has no route out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.live.no_route_out import cut_off  # noqa: F401  (a fixture)
 
 HERE = Path(__file__).parent
 SHOTS = HERE.parents[1] / "screenshots"
@@ -31,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def chromium(cut_off: bool) -> Iterator[Browser]:  # noqa: F811
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "Chromium is needed: apt-get install chromium"
     SHOTS.mkdir(exist_ok=True)

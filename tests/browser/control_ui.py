@@ -12,7 +12,7 @@ from tests.live.client import Client
 from tests.live.gateway import TOKEN, Gateway
 
 STOP = "button.chat-send-btn--stop"
-PATIENCE_MS = 60_000
+PATIENCE_MS = 240_000
 
 
 @dataclass
@@ -30,6 +30,7 @@ class ControlUi:
 
     def _open(self, path: str) -> Page:
         page = self.context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(f"http://127.0.0.1:{self.gateway.port}{path}#token={TOKEN}")
         return page
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 TOP = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0
+PATIENCE = 180.0
 FROM_CHECKOUT = (sys.executable, "-m", "app.cli")
 
 
@@ -28,7 +28,7 @@ class Served:
 
     def get(self, path: str, token: str | None = None) -> Any:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        answer = httpx.get(self.url + path, headers=headers, trust_env=False)
+        answer = httpx.get(self.url + path, headers=headers, trust_env=False, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -36,14 +36,14 @@ class Client:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._wait(lambda: any(name == "connect.challenge" for _, name, _ in self.events), 20)
+        self._wait(lambda: any(name == "connect.challenge" for _, name, _ in self.events), 60)
         client = {"id": "gateway-client", "version": "0", "platform": "linux", "mode": "backend"}
         auth = {"token": TOKEN}
         base = {"minProtocol": 4, "maxProtocol": 4, "client": client, "role": "operator", "scopes": _SCOPES}
         hello = self.call("connect", {**base, "caps": [], "commands": [], "permissions": {}, "auth": auth})
         self.methods: list[str] = hello["features"]["methods"]
 
-    def call(self, method: str, params: dict[str, Any], patience: float = 30.0) -> dict[str, Any]:
+    def call(self, method: str, params: dict[str, Any], patience: float = 180.0) -> dict[str, Any]:
         """The reply's payload; a gateway that is still starting is asked again. Raises Refused."""
         until = time.monotonic() + patience
         while not (reply := self._ask(method, params, patience)).get("ok"):

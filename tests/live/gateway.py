@@ -18,8 +18,10 @@ TOP = Path(__file__).parents[2]
 NODE = TOP / ".gateways" / "bin"
 TOKEN = "a-token-for-live-tests-only"
 AGENTS = ("main", "beta")
-PATIENCE = 180.0
+PATIENCE = 400.0
 """Seconds for a gateway to become ready on a machine that is busy: about 5 on one that is not."""
+_STOPS_WITHIN = 120.0
+"""Seconds for one to stop, on the same: about 1. One that is killed instead leaves its rows otherwise."""
 
 
 def free_port() -> int:
@@ -97,7 +99,7 @@ class Gateway:
             return
         self.process.send_signal(how)
         try:
-            self.process.wait(30)
+            self.process.wait(_STOPS_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(30)

@@ -74,7 +74,7 @@ class Crowd:
         """Each row is settled at last."""
         self._over.set()
         for thread in self._threads:
-            thread.join(120)
+            thread.join(600)
             assert not thread.is_alive()
 
     def _work(self, key: str) -> None:
@@ -91,7 +91,7 @@ class Crowd:
                 pass
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = httpx.post(self._service.url + path, json=body, trust_env=False, timeout=60)
+        answer = httpx.post(self._service.url + path, json=body, trust_env=False, timeout=180)
         self._story.answers[answer.status_code] += 1
         return dict(answer.json())
 
@@ -142,11 +142,16 @@ def take_turns(story: Story, hands: Hands, person: Client, key: str, crowd: Crow
         wait_until(lambda: hands.last_run(key) == runs[-1], 1.0)
 
 
-@pytest.fixture(scope="module", params=["database", "plugin"])
+@pytest.fixture(
+    scope="module",
+    params=[(version, hand) for version in VERSIONS for hand in ("database", "plugin")],
+    ids="-".join,
+)
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("crowd")
     with model_server() as port:
-        yield play(request.param, Gateway(VERSIONS[0], folder / "home", port), folder)
+        version, hand = request.param
+        yield play(hand, Gateway(version, folder / "home", port), folder)
 
 
 def test_both_rows_were_written_again_and_again_by_this_hand_and_are_settled_at_last(story: Story) -> None:

@@ -72,7 +72,7 @@ class Watch:
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join(60)
+        self._thread.join(300)
         assert not self._thread.is_alive()
 
     def _watch(self) -> None:
@@ -90,7 +90,7 @@ class Watch:
                     self._story.seen.append((item["session_key"], *now))
             if since is not None:
                 url = f"{self._service.url}/sessions/{quote(STUCK)}/repair"
-                answer = httpx.post(url, json={"reason": "a test"}, trust_env=False, timeout=30)
+                answer = httpx.post(url, json={"reason": "a test"}, trust_env=False, timeout=180)
                 self._story.asked[answer.status_code] += 1
 
 

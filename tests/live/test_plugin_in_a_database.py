@@ -53,6 +53,9 @@ class Story:
     """What the tab that has sent the message hears at last, each time."""
     pending: list[Any] = field(default_factory=list)
     doctor: str = ""
+    removed: str = ""
+    """What `clawmend plugin remove` said beside the newest one, which was stopped."""
+    left_of_it: list[Path] = field(default_factory=list)
 
 
 def play(gateway: Gateway, folder: Path) -> Story:
@@ -93,6 +96,11 @@ def play(gateway: Gateway, folder: Path) -> Story:
             story.pending = hands.pending()
     finally:
         gateway.end()
+    if gateway.version == VERSIONS[0]:
+        story.removed = plugin(gateway, folder, "remove")
+        story.left_of_it = [
+            path for path in gateway.state.rglob("*") if "clawmend" in path.relative_to(gateway.state).parts
+        ]
     return story
 
 
@@ -102,7 +110,7 @@ def note(story: Story, hands: Hands, person: Client, stage: str) -> None:
 
 
 def post(url: str) -> dict[str, Any]:
-    answer = httpx.post(url, json={"reason": "a test"}, trust_env=False, timeout=60)
+    answer = httpx.post(url, json={"reason": "a test"}, trust_env=False, timeout=180)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -159,6 +167,11 @@ def test_the_next_gateway_runs_again_what_was_left_running_and_not_what_was_sett
 def test_the_doctor_finds_nothing_to_mend_in_it(story: Story) -> None:
     assert story.pending == []
     assert "requires repair" not in story.doctor
+
+
+def test_clawmend_takes_it_away_and_no_file_of_it_is_left(story: Story) -> None:
+    assert not story.removed or story.removed.startswith("removed")
+    assert story.left_of_it == []
 
 
 def fields(entry: Entry) -> dict[str, Any]:

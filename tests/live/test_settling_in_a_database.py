@@ -73,7 +73,7 @@ def play(gateway: Gateway, folder: Path) -> Story:
                 story.repair, *story.put_off = clawmend.get("/repairs")["items"]
                 undo = f"{clawmend.url}/repairs/{story.repair['id']}/undo"
                 while _TOO_SLOW in str(story.undo.get("outcome_reason", _TOO_SLOW)):
-                    story.undo = httpx.post(undo, json={"reason": "a test"}, trust_env=False, timeout=60).json()
+                    story.undo = httpx.post(undo, json={"reason": "a test"}, trust_env=False, timeout=180).json()
                 story.given_back = row()
     finally:
         gateway.end()

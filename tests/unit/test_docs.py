@@ -19,7 +19,9 @@ from app.cli import exits, root
 from app.cli.failures import KINDS
 from app.domain.model import FORCEABLE, Code, End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail
 from app.domain.settlement import target_status
+from app.domain.simulation import Change
 from app.domain.verdict import judge
+from app.settings import Settings
 from tests.world import World
 
 TOP = Path(__file__).resolve().parents[2]
@@ -164,7 +166,17 @@ def store_codes() -> set[str]:
     from app.openclaw import folder
 
     found = {code for code, _ in folder._WORDS.values()} | {folder.problem_of(OSError(5, "x")).code}
-    looking = ("folder", "sessions_json", "database", "sessions_database", "state_database", "claims", "era", "publish")
+    looking = (
+        "folder",
+        "sessions_json",
+        "database",
+        "sessions_database",
+        "agent_databases",
+        "state_database",
+        "claims",
+        "era",
+        "publish",
+    )
     for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
@@ -214,7 +226,8 @@ def test_the_api_page_has_a_heading_for_every_call_and_for_no_other(world: World
 
 def options_of(command: Any) -> set[str]:
     """The long options of a command, those of its subcommands among them."""
-    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    named = (o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts))
+    own = {option for option in named if option.startswith("--")}
     return own.union(*(options_of(c) for c in getattr(command, "commands", {}).values()))
 
 
@@ -235,6 +248,16 @@ def test_the_cli_page_has_every_command_with_its_options_and_the_exit_codes() ->
 def test_the_errors_page_has_every_error_of_the_command_with_its_exit_code() -> None:
     rows = {row[0]: (int(row[1]), row[2]) for row in table("docs/reference/errors.md", "error of the command")}
     assert rows == {code: (kind.exit_code, kind.title) for code, kind in KINDS.items()}
+
+
+def test_the_page_on_other_policies_explains_every_change_and_names_the_setting_of_each_option() -> None:
+    page = "docs/how-to/try-another-policy.md"
+    said = {word.strip() for row in table(page, "change") for word in row[0].split(",")}
+    assert said == {str(c) for c in Change}
+    rows = {name.strip(): row[1] for row in table(page, "option") for name in row[0].split(",")}
+    windows = options_of(get_command(root.app).commands["simulate"]) - {"--since", "--recordings", "--json"}  # type: ignore[attr-defined]
+    assert set(rows) == windows
+    assert set(rows.values()) <= {f"CLAWMEND_{name}".upper() for name in Settings.model_fields}
 
 
 # --- the gateway ---
