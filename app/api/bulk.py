@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,12 +13,12 @@ from starlette.responses import Response
 from app.api.callers import Repairer
 from app.api.conditions import wanted_fingerprints
 from app.api.problems import Problem, problem_members, problem_of
-from app.api.views import describe_attempt, name_finding
+from app.api.views import describe_bulk
 from app.audit.log import AuditUnavailable
 from app.audit.models import Trigger
 from app.domain.model import Code
 from app.reconcile.asking import Ask
-from app.reconcile.bulk import Came, Choice, OneByOne, Wanted, choose
+from app.reconcile.bulk import Came, OneByOne, Wanted, choose
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -67,7 +66,7 @@ async def repair_many(
             break
     if any(each.attempt for each in came) and not wish.dry_run:
         await here.service.next_pass()
-    answer = _described(choice, came, stopped, dry_run=wish.dry_run)
+    answer = describe_bulk(choice, came, stopped, _told, dry_run=wish.dry_run)
     if stopped is not None and not any(each.attempt for each in came):
         raise Problem(stopped.code, stopped.detail, headers=stopped.headers, **answer)
     return Response(
@@ -77,30 +76,6 @@ async def repair_many(
     )
 
 
-def _described(choice: Choice, came: list[Came], stopped: Problem | None, *, dry_run: bool) -> dict[str, Any]:
-    items = [_came(each, dry_run=dry_run) for each in came]
-    return {
-        "dry_run": dry_run,
-        "items": items,
-        "summary": Counter(_word(each) for each in came),
-        "not_tried": [name_finding(f) for f in choice.taken[len(came) :]],
-        "stopped": problem_members(stopped.code, stopped.detail) if stopped else None,
-        "left_out": [{**name_finding(f), "why": why} for f, why in choice.left_out],
-        "more": choice.more,
-    }
-
-
-def _came(each: Came, *, dry_run: bool) -> dict[str, Any]:
-    problem = problem_of(each.error) if each.error else None
-    return {
-        **name_finding(each.finding),
-        "repair": {**describe_attempt(each.attempt, dry_run=dry_run), "evidence": None} if each.attempt else None,
-        "problem": problem_members(problem.code, problem.detail) if problem else None,
-    }
-
-
-def _word(each: Came) -> str:
-    """An outcome, `planned` of a dry run, or the code of a problem."""
-    if each.attempt is not None:
-        return each.attempt.outcome or "planned"
-    return problem_of(each.error).code if each.error else "planned"
+def _told(error: Exception) -> dict[str, Any]:
+    problem = problem_of(error)
+    return problem_members(problem.code, problem.detail)

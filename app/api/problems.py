@@ -61,6 +61,8 @@ _RAISED: dict[type[Exception], str] = {
 
 def problem_of(error: Exception) -> Problem:
     """What a repair or an undo raised, as the API tells it."""
+    if isinstance(error, Problem):
+        return error
     return Problem(next(code for kind, code in _RAISED.items() if isinstance(error, kind)), str(error))
 
 

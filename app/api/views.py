@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.domain.describe import describe_evidence, rfc3339
@@ -10,6 +12,7 @@ from app.reconcile.report import Change, Finding, Report
 
 if TYPE_CHECKING:  # a scan on the command line needs no database library
     from app.audit.models import Attempt
+    from app.reconcile.bulk import Came, Choice
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
 """What `?include=` may add to the stuck sessions."""
@@ -54,6 +57,36 @@ def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
     if not change.gone:
         return {**describe_finding(finding, policy, now, evidence=False), "was": change.was}
     return {**name_finding(finding), "verdict": None, "was": change.was}
+
+
+def describe_bulk(
+    choice: Choice,
+    came: list[Came],
+    stopped: Exception | None,
+    told: Callable[[Exception], dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """A bulk repair: what came of each session, and what was left; `told` makes a problem (RFC 9457) of an error."""
+
+    def described(each: Came) -> dict[str, Any]:
+        record = {**describe_attempt(each.attempt, dry_run=dry_run), "evidence": None} if each.attempt else None
+        return {**name_finding(each.finding), "repair": record, "problem": told(each.error) if each.error else None}
+
+    def word(each: Came) -> str:
+        if each.error is not None:
+            return str(told(each.error)["type"]).rpartition("/")[2]
+        return (each.attempt.outcome if each.attempt else None) or "planned"
+
+    return {
+        "dry_run": dry_run,
+        "items": [described(each) for each in came],
+        "summary": Counter(map(word, came)),
+        "not_tried": [name_finding(f) for f in choice.taken[len(came) :]],
+        "stopped": told(stopped) if stopped else None,
+        "left_out": [{**name_finding(f), "why": why} for f, why in choice.left_out],
+        "more": choice.more,
+    }
 
 
 def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event
 
+from app.audit.tokens import add_token
+from app.domain.caller import Scope
 from tests.api.conftest import FAILED, Serve, Served, add_row, one_of_each, write_rows
 from tests.world import World, tree_unchanged
 
@@ -274,5 +276,9 @@ def test_sent_again_with_its_key_it_is_not_done_again(world: World, server: Serv
     assert running(world) == ["c", "d", "e"]
 
 
-def test_who_may_only_look_may_not_even_ask_for_a_plan(world: World, server: Served) -> None:
-    assert problem(server.bare.post(PATH, json={})) == (401, "unauthorized")
+def test_who_may_only_look_may_not_even_ask_for_a_plan(world: World, serve: Serve) -> None:
+    five(world)
+    reconciler = world.reconciler(auto_repair=False, scan_interval_seconds=3_600)
+    shown, _ = add_token(reconciler.audit, "rita", Scope.READ, now=world.clock.now(), by="anna")
+    answer = serve(reconciler).bare.post(PATH, json={}, headers={"authorization": f"Bearer {shown}"})
+    assert problem(answer) == (403, "forbidden")
