@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 GATEWAYS := .gateways
 LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
 NEWEST := $(GATEWAYS)/2026.9.6
-.PHONY: help run demo test test-faults test-live test-hands test-hands-briefly soak lint lock clean
+.PHONY: help run demo test test-faults test-image test-live test-hands test-hands-briefly soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,25 +21,26 @@ demo: $(VENV)/.installed ## start the service on the demo state
 	@exec $(PY) -m app.cli serve --demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TESTS names some, ARGS go to pytest
-	@$(PY) -m pytest $(or $(TESTS),tests --ignore=tests/faults --ignore=tests/live --ignore=tests/browser) -m "not live and not browser and not faults" $(ARGS)
+	@$(PY) -m pytest $(or $(TESTS),tests --ignore=tests/faults --ignore=tests/live --ignore=tests/browser --ignore=tests/image) -m "not live and not browser and not faults and not image" $(ARGS)
 
 test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show that nothing is lost: races, crashes, faults, nonsense, in minutes
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
 test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
-	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/live/test_deploy_image.py \
-	  tests/browser/test_control_ui.py) \
+	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
 	  -m "live or browser" -ra $(ARGS)
 
 test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.8.1 $(NEWEST)) ## the plugin and the writer of databases, beside real gateways
 	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
-	  --deselect tests/live/test_deploy_image.py \
 	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
 
 test-hands-briefly: $(VENV)/.installed-live $(NEWEST)/.installed ## of these what CI runs: each hand once, beside the newest OpenClaw
 	@$(PY) -m pytest tests/live/test_no_route_out.py tests/live/test_plugin_shapes.py \
 	  tests/live/test_plugin_in_a_database.py tests/live/test_settling_in_a_database.py \
 	  -m live -k "not 2026.8.1" -ra $(ARGS)
+
+test-image: $(VENV)/.installed-dev ## run the steps of the Dockerfile without an engine; needs PyPI, as the build of an image does
+	@$(PY) -m pytest $(or $(TESTS),tests/image) -m image -ra $(ARGS)
 
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)

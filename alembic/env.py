@@ -1,6 +1,7 @@
 """Runs the migrations on the connection that app.audit.migrate hands over, or on CLAWMEND_DATABASE_URL."""
 
 from alembic import context
+from app.audit import openings, webhooks  # noqa: F401  (they put their tables into METADATA)
 from app.audit.models import METADATA
 
 connection = context.config.attributes.get("connection")

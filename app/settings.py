@@ -8,15 +8,22 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.breaker import BreakerPolicy
+from app.domain.flapping import FlappingPolicy
 from app.domain.model import Policy
+from app.domain.signing import key_of
 
 PREFIX = "CLAWMEND_"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+WEBHOOK_EVENTS = ("findings", "repairs", "failures", "flapping", "breaker")
 
 
 class SettingsError(Exception):
@@ -39,6 +46,10 @@ class Settings(BaseSettings):
     repairs_per_minute: int = Field(default=60, ge=1, le=6_000)
     auto_repair: bool = True
     settle_subagents: bool = False
+    flapping_settlements: int = Field(default=3, ge=1, le=1_000)
+    flapping_minutes: float = Field(default=60.0, gt=0, le=1_440, allow_inf_nan=False)
+    breaker_repairs: int = Field(default=250, ge=1, le=1_000_000)
+    breaker_minutes: float = Field(default=10.0, gt=0, le=1_440, allow_inf_nan=False)
     weak_stores: Literal["refuse", "rename"] = "refuse"
     database_writes: Literal["idle", "stopped", "off"] = "idle"
     scan_interval_seconds: float = Field(default=5.0, ge=0.1, le=3_600, allow_inf_nan=False)
@@ -55,6 +66,12 @@ class Settings(BaseSettings):
     gateway: str = "auto"
     gateway_token: SecretStr | None = None
     free_sending_tab: Literal["off", "inject"] = "off"
+    webhook_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    webhook_secret: SecretStr | None = None
+    webhook_events: Annotated[tuple[str, ...], NoDecode] = WEBHOOK_EVENTS
+    webhook_names: Literal["keep", "leave_out"] = "keep"
+    webhook_http: Literal["loopback", "anywhere"] = "loopback"
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0, le=60, allow_inf_nan=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("state_dir", mode="before")
@@ -69,7 +86,35 @@ class Settings(BaseSettings):
             return (value,)
         return tuple(part.strip() for part in value.replace(",", os.pathsep).split(os.pathsep) if part.strip())
 
-    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @field_validator("webhook_urls", mode="before")
+    @classmethod
+    def _urls(cls, value: object) -> object:
+        return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
+
+    @field_validator("webhook_urls")
+    @classmethod
+    def _urls_of_the_web(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.fragment:
+                raise ValueError("addresses parted by `,`: https://host/path, without a name and password in them")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("webhook_events")
+    @classmethod
+    def _known_events(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if set(value) - set(WEBHOOK_EVENTS):
+            raise ValueError(f"words of {', '.join(WEBHOOK_EVENTS)}, parted by `,`")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            key_of(value.get_secret_value())
+        return value
+
+    @field_validator("allowed_hosts", "cors_origins", "webhook_events", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(w.strip().lower() for w in value.split(",") if w.strip()) if isinstance(value, str) else value
@@ -111,18 +156,18 @@ class Settings(BaseSettings):
             raise ValueError(
                 "CLAWMEND_GATEWAY is one gateway's address, and CLAWMEND_STATE_DIR names several state dirs"
             )
+        if self.webhook_urls and self.webhook_secret is None:
+            raise ValueError("CLAWMEND_WEBHOOK_URLS needs CLAWMEND_WEBHOOK_SECRET, by which receivers know us")
+        plain = [parts for url in self.webhook_urls if (parts := urlsplit(url)).scheme == "http"]
+        if any(not _is_loopback(parts.hostname) for parts in plain) and self.webhook_http != "anywhere":
+            raise ValueError("CLAWMEND_WEBHOOK_URLS must be https, or on this machine (CLAWMEND_WEBHOOK_HTTP=anywhere)")
         if not self.database_url:
             self.database_url = f"sqlite:///{own_state_folder(os.environ) / 'audit.db'}"
         return self
 
     @property
     def binds_to_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.host)
 
     @property
     def policy(self) -> Policy:
@@ -135,6 +180,23 @@ class Settings(BaseSettings):
             settle_subagents=self.settle_subagents,
         )
 
+    @property
+    def flapping(self) -> FlappingPolicy:
+        return FlappingPolicy(self.flapping_settlements, self.flapping_minutes * 60)
+
+    @property
+    def breaker(self) -> BreakerPolicy:
+        return BreakerPolicy(self.breaker_repairs, self.breaker_minutes * 60)
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
 
 def load_settings() -> Settings:
     """Read them. Raises SettingsError with one line."""
@@ -145,6 +207,7 @@ def load_settings() -> Settings:
         name = f"{PREFIX}{'_'.join(str(p) for p in first['loc'][:1])}".upper() if first["loc"] else ""
         word = first["msg"].removeprefix("Value error, ")
         secret = name in ("CLAWMEND_API_TOKEN", "CLAWMEND_GATEWAY_TOKEN", "CLAWMEND_DATABASE_URL")
+        secret = secret or name.startswith("CLAWMEND_WEBHOOK_")
         given = f" (it is {str(first['input'])[:80]!r})" if name and not secret else ""
         raise SettingsError(f"{name}: {word}{given}" if name else word) from None
     except UnicodeDecodeError as error:

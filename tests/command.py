@@ -37,10 +37,9 @@ class Clawmend:
     def __call__(self, *arguments: str | bytes, **env: str) -> subprocess.CompletedProcess[str]:
         return self._run(subprocess.PIPE, arguments, env)
 
-    def into(self, file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """With its output going into `file`."""
-        with file.open("w") as output:
-            return self._run(output, arguments, {})
+    def into(self, output: IO[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        """With its output going there."""
+        return self._run(output, arguments, {})
 
     def _run(
         self, output: IO[str] | int, arguments: tuple[str | bytes, ...], env: dict[str, str]

@@ -10,13 +10,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import bulk, events, health, metrics, problem_pages, problems, repairs, sessions
+from app.api import breaker, bulk, events, health, metrics, problem_pages, problems, repairs, sessions, webhooks
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
 from app.api.idempotency import Idempotency
 from app.api.lists import Lists
 from app.api.pace import RepairPace
+from app.notify.news import Newsroom
+from app.notify.webhooks import Webhooks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
 
@@ -31,10 +33,13 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         app.state.service = service
         app.state.metrics = metrics.registry_of(service)
         app.state.events = events.Events(service)
+        app.state.webhooks = Webhooks(reconciler.settings, reconciler.clock, reconciler.audit)
+        app.state.metrics.register(metrics.OfWebhooks(app.state.webhooks))
         if tokens is not None:
             await tokens.refresh()
         await service.start()
-        tasks = [asyncio.create_task(app.state.events.run())]
+        newsroom = Newsroom(service, (app.state.events.tell, app.state.webhooks.tell))
+        tasks = [asyncio.create_task(newsroom.run()), asyncio.create_task(app.state.webhooks.run())]
         if tokens is not None:
             tasks.append(asyncio.create_task(tokens.run()))
         try:
@@ -81,5 +86,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(bulk.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
+    app.include_router(breaker.router)
+    app.include_router(webhooks.router)
     app.include_router(problem_pages.router)
     return app

@@ -18,6 +18,10 @@ from app.domain.caller import NOBODY
 OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
 OPEN_PREFIX = "/problems/"
 BODY_LIMIT = 64 << 10
+_NOTHING_SHOWN = "this call needs a bearer token"
+_CHALLENGE = b'Bearer realm="clawmend"'
+_WRONG = b', error="invalid_token"'
+"""RFC 6750, section 3.1: who shows nothing is not told of an error."""
 
 
 def load_or_make_token(path: Path) -> tuple[str, bool]:
@@ -72,7 +76,9 @@ class Gate:
         path = scope["path"]
         caller = caller_of(HTTPConnection(scope), self._ways)
         if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
-            await _refuse(send, "unauthorized", "this call needs the bearer token", challenge=True)
+            shown = b"authorization" in headers
+            detail = "the token is not known here: it is wrong, revoked or expired" if shown else _NOTHING_SHOWN
+            await _refuse(send, "unauthorized", detail, challenge=_CHALLENGE + (_WRONG if shown else b""))
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > BODY_LIMIT:
@@ -110,10 +116,10 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-async def _refuse(send: Send, code: str, detail: str, *, challenge: bool = False) -> None:
+async def _refuse(send: Send, code: str, detail: str, *, challenge: bytes = b"") -> None:
     status, body = problem_body(code, detail)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     if challenge:
-        headers.append((b"www-authenticate", b'Bearer realm="clawmend"'))
+        headers.append((b"www-authenticate", challenge))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

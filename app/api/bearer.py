@@ -27,8 +27,6 @@ class _Known:
     token_id: str | None = None
     """None: the one of the installation, which is not in the table."""
     expires_at: int | None = None
-    used_at: int | None = None
-    """Its last use that is written down."""
 
 
 class BearerTokens:
@@ -54,7 +52,7 @@ class BearerTokens:
         now = self._clock.now()
         if known.expires_at is not None and known.expires_at <= now:
             return None
-        if known.token_id is not None and (known.used_at is None or now - known.used_at >= _USED_STEP_MS):
+        if known.token_id is not None:
             self._used[known.token_id] = now
         return known.caller
 
@@ -62,10 +60,10 @@ class BearerTokens:
         """Read the named tokens anew, and write down which were used. Without the audit those hold that are known."""
         used, self._used = self._used, {}
         try:
-            self._known = await asyncio.to_thread(self._read, used)
+            await asyncio.to_thread(self._read, used)
         except AuditUnavailable as error:
             if self._answering:
-                logger.warning("named tokens stay as they were read last: %s", error)
+                logger.warning("the named tokens cannot be read anew, or their last use not be written: %s", error)
             self._answering = False
         else:
             self._answering = True
@@ -76,13 +74,18 @@ class BearerTokens:
             await asyncio.sleep(REFRESH_SECONDS)
             await self.refresh()
 
-    def _read(self, used: dict[str, int]) -> dict[str, _Known]:
-        if used:
-            write_last_used(self._audit, used)
+    def _read(self, used: dict[str, int]) -> None:
+        """What was revoked is out before anything is written: a full disk keeps nobody in."""
+        tokens = live_tokens(self._audit, self._clock.now())
         named = {
-            token.sha256: _Known(
-                Caller(token.name, Scope(token.scope).all_in_it), token.id, token.expires_at, token.last_used_at
-            )
-            for token in live_tokens(self._audit, self._clock.now())
+            token.sha256: _Known(Caller(token.name, Scope(token.scope).all_in_it), token.id, token.expires_at)
+            for token in tokens
         }
-        return named | self._installation
+        self._known = named | self._installation
+        due = {
+            token.id: used[token.id]
+            for token in tokens
+            if token.id in used and (token.last_used_at is None or used[token.id] - token.last_used_at >= _USED_STEP_MS)
+        }
+        if due:
+            write_last_used(self._audit, due)

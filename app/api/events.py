@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
 from app.api.callers import demand
-from app.api.views import describe_attempt, describe_change, describe_scan
-from app.audit.log import AuditUnavailable
-from app.audit.models import Attempt
+from app.api.views import describe_attempt, describe_change, describe_opening, describe_scan
 from app.domain.caller import Scope
-from app.domain.model import Code, Policy
-from app.reconcile.report import Report, changes
+from app.domain.model import Code
+from app.notify.news import News
+from app.reconcile.report import Report
 from app.reconcile.service import Service
 
 router = APIRouter(tags=["events"], dependencies=[Depends(demand(Scope.READ))])
 
 _KEPT = 1_000
 """As many events can be told to who comes back."""
-_ATTEMPTS = 100
-"""As many of the newest attempts are looked at after each pass; an older one changes no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Events:
     """Told by each pass of a service. Lives on the event loop."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._policy = service.reconciler.settings.policy
         self._kept: deque[Event] = deque(maxlen=_KEPT)
         self._number = 0
         self._more = asyncio.Condition()
@@ -50,34 +46,25 @@ class Events:
         """Told in each id, so that one of an earlier life is not taken for one of this."""
         self._ended = False
         self._report = Report()
-        self._attempts: dict[str, tuple[object, ...]] | None = None
 
-    async def run(self) -> None:
-        """After each pass tell what it has changed, until cancelled."""
-        passes = 0
-        while True:
-            passes = await self._service.passes_after(passes)
-            report = self._service.reconciler.report
-            policy = self._service.reconciler.settings.policy
-            told = [*_of_findings(self._report, report, policy), *await self._of_attempts()]
-            self._report = report
-            async with self._more:
-                for kind, data in (*told, ("pass", _of_pass(report))):
-                    self._number += 1
-                    self._kept.append(Event(self._number, kind, data))
-                self._more.notify_all()
+    async def tell(self, news: News) -> None:
+        """Keep what a pass has changed, and tell those who follow."""
+        self._report = news.report
+        async with self._more:
+            for kind, data in self._told(news):
+                self._number += 1
+                self._kept.append(Event(self._number, kind, data))
+            self._more.notify_all()
 
-    async def _of_attempts(self) -> list[tuple[str, dict[str, Any]]]:
-        """Those that were opened, closed or looked at since; none of before, none while the audit does not answer."""
-        try:
-            newest, _ = await run_in_threadpool(self._service.reconciler.audit.page, _ATTEMPTS)
-        except AuditUnavailable:
-            return []
-        known, self._attempts = self._attempts, {a.id: _state(a) for a in newest}
-        if known is None:
-            return []
-        changed = [a for a in reversed(newest) if known.get(a.id) != _state(a)]
-        return [("repair", {**describe_attempt(a), "evidence": None}) for a in changed]
+    def _told(self, news: News) -> Iterator[tuple[str, dict[str, Any]]]:
+        now = news.report.finished_at or 0
+        for change in news.changes:
+            yield "finding", describe_change(change, self._policy, now)
+        for attempt in news.attempts:
+            yield "repair", {**describe_attempt(attempt), "evidence": None}
+        if news.opening is not None:
+            yield "breaker", describe_opening(news.opening)
+        yield "pass", {"stuck": len(news.report.with_code(Code.STUCK)), **describe_scan(news.report)}
 
     async def end(self) -> None:
         """Let everybody go who follows: the service is about to stop."""
@@ -123,19 +110,7 @@ class Events:
 async def events(
     request: Request, last_event_id: Annotated[str | None, Header(max_length=100)] = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """`finding`, `repair`, `pass` and `reset` as they happen; `Last-Event-ID` resumes."""
+    """`finding`, `repair`, `breaker`, `pass` and `reset` as they happen; `Last-Event-ID` resumes."""
     told: Events = request.app.state.events
     async for event in told.follow(last_event_id):
         yield event
-
-
-def _of_findings(before: Report, now: Report, policy: Policy) -> Iterable[tuple[str, dict[str, Any]]]:
-    return (("finding", describe_change(c, policy, now.finished_at or 0)) for c in changes(before, now))
-
-
-def _of_pass(report: Report) -> dict[str, Any]:
-    return {"stuck": len(report.with_code(Code.STUCK)), **describe_scan(report)}
-
-
-def _state(attempt: Attempt) -> tuple[object, ...]:
-    return attempt.outcome, len(attempt.looks), attempt.told is None, attempt.finished_at

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
 from app.domain.describe import rfc3339
 from app.domain.model import Code
+from app.reconcile.breaker import Breaker
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
@@ -83,6 +84,7 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
     for problem in report.problems():
         codes[problem.code] = codes.get(problem.code, 0) + 1
     stuck = len(report.with_code(Code.STUCK))
+    flapping = sum(1 for f in report.findings() if f.flapping)
     return {
         "passes": {
             "status": "fail" if late else "pass",
@@ -96,8 +98,9 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "problems": codes,
         },
         "sessions": {
-            "status": "warn" if stuck else "pass",
+            "status": "warn" if stuck or flapping else "pass",
             "stuck": stuck,
+            "flapping": flapping,
             "unprovable": len(report.with_code(Code.UNPROVABLE)),
         },
         "gateway": _gateway_check(reconciler.links),
@@ -106,7 +109,16 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
             "automatic": reconciler.settings.auto_repair,
             "failing": reconciler.failing,
         },
+        "breaker": _breaker_check(reconciler.breaker),
     }
+
+
+def _breaker_check(breaker: Breaker) -> dict[str, Any]:
+    latest = breaker.latest
+    if latest is None or not latest.is_open:
+        return {"status": "pass", "open": False, "since": None, "reason": None, "waiting": 0}
+    since = rfc3339(latest.opened_at)
+    return {"status": "warn", "open": True, "since": since, "reason": latest.reason, "waiting": latest.waiting}
 
 
 def _gateway_check(links: GatewayLinks | None) -> dict[str, Any]:

@@ -14,9 +14,11 @@ _MEASURED: tuple[tuple[str, str, str, str | None], ...] = (
     ("audit", "status", "datastore", None),
     ("stores", "readable", "datastore", "stores"),
     ("sessions", "stuck", "component", "sessions"),
+    ("sessions", "flapping", "component", "sessions"),
     ("sessions", "unprovable", "component", "sessions"),
     ("gateway", "ready", "system", "gateways"),
     ("repairs", "failing", "component", "sessions"),
+    ("breaker", "waiting", "component", "sessions"),
     ("process", "uptime", "system", "s"),
 )
 """The check, what is measured there, the draft's componentType, and the unit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from app import __version__
 from app.api.health import health_checks
 from app.domain.model import Code
+from app.notify.webhooks import Webhooks
 from app.reconcile.report import Report, age_order
 from app.reconcile.service import Service
 
@@ -22,6 +24,7 @@ router = APIRouter(tags=["metrics"])
 
 STATUSES = ("running", "done", "failed", "timeout", "killed")
 """Those that OpenClaw writes (spec/openclaw-2026.9.6.md, section 3.1); any other, or none, counts as `other`."""
+Checks = dict[str, dict[str, Any]]
 _PASSES = ("finished", "failed", "abandoned")
 
 
@@ -54,8 +57,8 @@ class _Ours(Collector):
         report = self._service.reconciler.report
         yield from _of_sessions(report)
         yield from self._of_passes(report)
-        yield from self._of_repairs()
         checks = health_checks(self._service)
+        yield from self._of_repairs(checks)
         yield _by("clawmend_check", "A check of /health: 1 passes, 0.5 warns, 0 fails", "check", _scores(checks))
         yield _by("clawmend_gateway_links", "Links to gateways by how they stand", "state", checks["gateway"]["links"])
 
@@ -71,7 +74,7 @@ class _Ours(Collector):
             yield GaugeMetricFamily("clawmend_last_pass_timestamp_seconds", "When the last pass ended well", finished)
         yield CounterMetricFamily("clawmend_read_bytes", "Bytes of stores and trajectories read", report.bytes_read)
 
-    def _of_repairs(self) -> Iterator[Metric]:
+    def _of_repairs(self, checks: Checks) -> Iterator[Metric]:
         reconciler = self._service.reconciler
         attempts = GaugeMetricFamily(
             "clawmend_attempts", "Repairs and undos in the audit, as they stand", labels=["kind", "outcome", "trigger"]
@@ -80,9 +83,30 @@ class _Ours(Collector):
             attempts.add_metric(list(by), count)
         yield attempts
         yield GaugeMetricFamily("clawmend_put_off_sessions", "Stuck, and their repairs fail", reconciler.failing)
+        flapping = checks["sessions"]["flapping"]
+        yield GaugeMetricFamily("clawmend_flapping_sessions", "Stuck again after too many settlements", flapping)
+        breaker = checks["breaker"]
+        yield GaugeMetricFamily("clawmend_breaker_open", "1: nothing is settled by itself", int(breaker["open"]))
+        waiting = "Sessions that wait for a person to close the breaker"
+        yield GaugeMetricFamily("clawmend_breaker_waiting_sessions", waiting, breaker["waiting"])
         modes = Counter(reconciler.repairer.file_hand.modes.copy().values())
         modes.update({"exchange": 0, "rename": 0})
         yield _by("clawmend_stores_written", "Stores written since the start, by the way", "mode", modes)
+
+
+class OfWebhooks(Collector):
+    """Of the messages to webhooks: how many stand how, and what came of the tries."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+
+    def collect(self) -> Iterable[Metric]:
+        states = {state: self._webhooks.counts[state] for state in ("waiting", "dead")}
+        yield _by("clawmend_webhook_messages", "Messages that wait, and that could not be delivered", "state", states)
+        tries = CounterMetricFamily("clawmend_webhook_tries", "Tries since the start", labels=["result"])
+        for result in ("delivered", "failed"):
+            tries.add_metric([result], sum(r.results[result] for r in self._webhooks.receivers))
+        yield tries
 
 
 def _of_sessions(report: Report) -> Iterator[Metric]:

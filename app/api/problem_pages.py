@@ -22,6 +22,7 @@ MEANINGS: dict[str, str] = {
     "not_stuck": "The evidence does not show that the session is finished, so nothing was written. `detail` has the verdict, `evidence` what it rests on: docs/reference/verdicts.md explains each.",
     "ambiguous": "Two rows have this sessionId or key, in two stores, or one as its id and one as its key. `candidates` names them. Nothing was written.",
     "cannot_undo": "Since the repair the row was written by the gateway or by another repair, or the repair had changed nothing. What stands there now is newer than what an undo would put back, so it stays.",
+    "not_open": "The breaker was to be closed, and it is not open: nothing keeps the scheduler from what is due, or another has closed it already.",
     "store_unfit": "The store is of a kind that Clawmend never writes to (a link, another user's file, a damaged one), or the row can only be written by a hand that is not there now. `detail` says which. Nothing was written.",
     "in_progress": "The same request, with the same Idempotency-Key, came before and has no answer yet. It is not begun a second time. One whose service was killed in the midst of it counts as under way for 30 s more, and is then carried out when it is sent again.",
     "precondition_failed": "The request had a condition, `If-Match`: to be carried out only while the session or the repair is what somebody has seen. It is not any more, so nothing was written. Of a session `session` and `evidence` say what it is now; `repair` is the attempt that was given up, where it had begun.",

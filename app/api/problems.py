@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app.audit.log import AuditUnavailable
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
+from app.reconcile.breaker import NotOpen
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,6 +27,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),
     "ambiguous": (409, "Two sessions answer to this id", "Use the session key, percent-encoded, and only one state dir that has it."),
     "cannot_undo": (409, "This repair cannot be taken back", "The row has moved on: look at it with GET /sessions/{id}."),
+    "not_open": (409, "The breaker is not open", "The scheduler settles what is due: GET /breaker says who has closed it."),
     "store_unfit": (409, "This store is never written to", "GET /sessions says what is wrong with it."),
     "in_progress": (409, "This request is being carried out", "Ask again, with the same key, in as many seconds as Retry-After says."),
     "precondition_failed": (412, "It has changed since it was looked at", "Look again with GET, and send its new ETag as If-Match."),
@@ -53,6 +55,7 @@ class Problem(Exception):
 _RAISED: dict[type[Exception], str] = {
     AuditUnavailable: "audit_unavailable",
     CannotUndo: "cannot_undo",
+    NotOpen: "not_open",
     NotStuck: "not_stuck",
     StoreBusy: "store_busy",
     StoreUnfit: "store_unfit",

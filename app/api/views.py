@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from app.domain.describe import describe_evidence, rfc3339
 from app.domain.model import Code, Policy
 from app.reconcile.report import Change, Finding, Report
 
 if TYPE_CHECKING:  # a scan on the command line needs no database library
     from app.audit.models import Attempt
+    from app.audit.openings import Opening
+    from app.audit.webhooks import Message
     from app.reconcile.bulk import Came, Choice
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
@@ -44,11 +48,24 @@ def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bo
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
         "unwritable": finding.unwritable,
+        "flapping": _flapping(finding),
         "fingerprint": finding.fingerprint,
     }
     if evidence:
         item["evidence"] = describe_evidence(finding.evidence, policy)
     return item
+
+
+def _flapping(finding: Finding) -> dict[str, Any] | None:
+    flap, issue = finding.flapping, finding.known_issue
+    if flap is None:
+        return None
+    return {
+        "times": flap.times,
+        "since": rfc3339(flap.since),
+        "until": rfc3339(flap.until),
+        "issue": {"number": issue.number, "url": issue.url, "says": issue.says} if issue else None,
+    }
 
 
 def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
@@ -121,6 +138,32 @@ def describe_attempt(attempt: Attempt, *, dry_run: bool = False) -> dict[str, An
         "undo_of": attempt.undo_of,
         "retry_of": attempt.retry_of,
         "evidence": attempt.evidence,
+    }
+
+
+def describe_opening(opening: Opening | None) -> dict[str, Any]:
+    """The breaker as it stands, or as it was closed last; None: it was never open."""
+    return {
+        "open": opening is not None and opening.is_open,
+        "opened_at": rfc3339(opening.opened_at) if opening else None,
+        "reason": opening.reason if opening else None,
+        "waiting": opening.waiting if opening else 0,
+        "closed_at": rfc3339(opening.closed_at) if opening else None,
+        "closed_by": opening.closed_by if opening else None,
+        "close_reason": opening.close_reason if opening else None,
+    }
+
+
+def describe_message(message: Message) -> dict[str, Any]:
+    """One message to a webhook. Of its receiver only the host: the rest of a URL may be a secret."""
+    return {
+        "id": message.id,
+        "type": message.type,
+        "host": message.host,
+        "made_at": rfc3339(message.made_at),
+        "tries": message.tries,
+        "why": message.why,
+        "payload": orjson.loads(message.body),
     }
 
 

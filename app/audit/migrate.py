@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a database that is there already costs no import of alembic."""
 
 
@@ -28,10 +28,11 @@ def migrate(engine: Engine, revision: str = HEAD) -> None:
         config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
         config.attributes["connection"] = connection
         current = _revision(connection)
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if current is not None and current not in known:
+        newest_first = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+        if current is not None and current not in newest_first:
             raise RuntimeError(f"the audit database is of a newer Clawmend (schema {current}); this one knows {HEAD}")
-        if revision == "base" or (current is not None and current > revision):
+        back = current is not None and revision in newest_first[newest_first.index(current) :]
+        if revision == "base" or back:
             command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)

@@ -51,7 +51,7 @@ def audit(
 
 
 def _line(attempt: Attempt) -> str:
-    who = f"{attempt.kind:<6} {attempt.trigger:<9} {attempt.hand:<8}"
+    who = f"{attempt.kind:<6} {_by(attempt):<16} {attempt.hand:<8}"
     head = f"{_when(attempt)}  {attempt.id}  {attempt.outcome or 'open':<11} {who}"
     return f"{head} {attempt.session_key}: {change(attempt)}"
 
@@ -65,7 +65,7 @@ def _drawn(found: list[Attempt]) -> RenderableType:
             a.id,
             a.outcome or "open",
             a.kind,
-            a.trigger if a.trigger == a.actor else f"{a.trigger} ({a.actor})",
+            _by(a),
             a.hand,
             a.session_key,
             change(a),
@@ -83,6 +83,12 @@ def _changes(before: list[Attempt] | None, now: list[Attempt]) -> Iterator[tuple
     for attempt in reversed(now):
         if was.get(attempt.id) != attempt:
             yield _line(attempt), describe_attempt(attempt)
+
+
+def _by(attempt: Attempt) -> str:
+    """Who has asked for it, and where; nobody asks the scheduler."""
+    alone = attempt.trigger in ("scheduler", attempt.actor)
+    return attempt.trigger if alone else f"{attempt.trigger} ({attempt.actor})"
 
 
 def _when(attempt: Attempt) -> str:

@@ -29,6 +29,8 @@ KINDS = {
     "not_stuck": Kind(COULD_NOT_TELL, "The session may not be settled", "`clawmend explain` shows the evidence; --force settles what cannot be proven."),
     "cannot_undo": Kind(COULD_NOT_TELL, "This repair cannot be taken back", "The row has moved on: look at it with `clawmend explain`."),
     "store_unfit": Kind(COULD_NOT_TELL, "This store is never written to", "`clawmend scan` says what is wrong with it."),
+    "token": Kind(COULD_NOT_TELL, "This token cannot be made or revoked", "`clawmend token list` has every name."),
+    "not_open": Kind(COULD_NOT_TELL, "The breaker is not open", "The scheduler settles what is due."),
     "plugin": Kind(COULD_NOT_TELL, "OpenClaw did not do it", "Look at what its own command says."),
     "store_busy": Kind(NOT_NOW, "The store is being written to", "Ask again in a few seconds."),
     "audit_unavailable": Kind(COULD_NOT_TELL, "The audit database does not answer", "Nothing is repaired until it does: look at the database."),
@@ -42,8 +44,10 @@ RAISED = {
     "app.reconcile.asking.NotStuck": "not_stuck",
     "app.reconcile.asking.CannotUndo": "cannot_undo",
     "app.reconcile.asking.StoreUnfit": "store_unfit",
+    "app.reconcile.breaker.NotOpen": "not_open",
     "app.openclaw.quiet.StoreBusy": "store_busy",
     "app.openclaw.plugin_install.PluginProblem": "plugin",
+    "app.audit.tokens.TokenRefused": "token",
     "app.audit.log.AuditUnavailable": "audit_unavailable",
 }
 """By the name of its class, so that none of them has to be imported to be known."""

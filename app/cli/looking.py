@@ -22,6 +22,7 @@ LINK_PATIENCE = 2.0
 
 def looker(settings: Settings, scanner: Scanner | None = None) -> Callable[[], Report]:
     """Looks at every session each time that it is called; what has not changed since is not read again."""
+    from app.cli.flaps import with_flapping
     from app.clock import SystemClock
     from app.reconcile.report import Report
     from app.reconcile.scan import Scanner
@@ -36,7 +37,7 @@ def looker(settings: Settings, scanner: Scanner | None = None) -> Callable[[], R
         began = clock.now()
         with Progress() as progress:
             sight = scanner.scan(progress)
-        stores, problems = tuple(sight.stores), tuple(sight.state_problems)
+        stores, problems = with_flapping(settings, sight.stores, clock.now()), tuple(sight.state_problems)
         return Report(number, began, clock.now(), stores, problems, scanner.bytes_read)
 
     return look

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from app import __version__
-from app.cli import audit, explain, plugin, repair, scan, serve, simulate, undo
+from app.cli import audit, breaker, explain, plugin, repair, scan, serve, simulate, token, undo, webhooks
 from app.cli.exits import COULD_NOT_TELL
 from app.cli.failures import KINDS, Failure, failure_of, is_of_our_output, problem
 from app.cli.screen import say_json, warn
@@ -53,6 +53,9 @@ app.command("undo")(undo.undo)
 app.command("audit", cls=Watching)(audit.audit)
 app.command("simulate")(simulate.simulate)
 app.add_typer(plugin.app, name="plugin")
+app.add_typer(breaker.app, name="breaker")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(token.app, name="token")
 
 
 def _version(asked: bool) -> None:
@@ -83,6 +86,10 @@ def run(argv: list[str]) -> int:
         return _failed(_usage(error), as_json=as_json)
     except OSError as error:
         return _failed(error, as_json=as_json)
+    except SystemExit as end:  # Typer's own, of a help that nobody reads: 1 would say that something is stuck
+        if not isinstance(end.__context__, OSError):
+            raise
+        return _failed(end.__context__, as_json=as_json)
     return int(code or 0) if argv else COULD_NOT_TELL
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from app.cli.exits import COULD_NOT_TELL, NOTHING_STUCK, SOMETHING_STUCK
+from app.cli.flaps import flapping_words
 from app.cli.looking import looker
 from app.cli.options import Json, Watch
 from app.cli.screen import console, is_terminal, say, say_json, table
@@ -74,7 +75,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str, str]]:
 
     for finding in report.findings():
         if finding.verdict.code is not Code.SETTLED:
-            yield str(finding.verdict.code), finding.key, finding.verdict.reason
+            yield str(finding.verdict.code), finding.key, finding.verdict.reason + flapping_words(finding)
     yield from _troubles(report)
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ COLOURS = {
     "wrong": "bold red",
 }
 """By the first words of a row."""
+_TO_COPY = ("id", "from")
+"""Columns that stay in one piece where the terminal has room for it."""
+_WIDE = 100
 
 
 def shown(text: object) -> str:
@@ -85,8 +89,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold")
+    wide = get_terminal_size().columns >= _WIDE
     for heading in headings:
-        made.add_column(Text(heading), overflow="fold")
+        made.add_column(Text(heading), overflow="fold", no_wrap=wide and heading in _TO_COPY)
     for row in rows:
         made.add_row(*(Text(word := shown(cell), style=COLOURS.get(word, "")) for cell in row))
     return made

@@ -14,7 +14,7 @@ class Scope(StrEnum):
     REPAIR = "repair"
     """Settle what is proven, and take a repair back."""
     ADMIN = "admin"
-    """Overrule: settle what is not proven."""
+    """Overrule the evidence, by settling what is not proven, and the breaker, by closing it."""
 
     @property
     def all_in_it(self) -> frozenset[Scope]:

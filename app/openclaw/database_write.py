@@ -144,8 +144,7 @@ def _nobody_else(what: Replacement, before: Entry, now: int) -> None:
 
 def _identity(folder: Folder, name: str) -> tuple[int, int]:
     """Which file this is; it is never opened here. Raises FileProblem."""
-    if identify(folder, name) is None:
-        raise FileProblem("missing", "it is not there")
+    identify(folder, name)  # refuses what is a link, no file or another user's, the log and its index too
     try:
         st = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
     except OSError as error:

@@ -75,6 +75,8 @@ def _for_a_person(finding: Finding, audit: AuditLog, *, settle_subagents: bool) 
     row = finding.evidence.row
     if row.is_subagent and not settle_subagents:
         return "a subagent's row: settling it may send an announcement to its parent"
+    if finding.flapping is not None:
+        return "it flaps: settled again and again, and stuck again each time"
     held_by = audit.hold(finding.target.path, row.key, row.session_id, row.started_at)
     return f"somebody has taken its repair back, with the undo {held_by}" if held_by else None
 

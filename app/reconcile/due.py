@@ -31,8 +31,8 @@ class Due:
         due: list[Finding] = []
         busy: set[str] = set()
         for finding in report.with_code(Code.STUCK):
-            kept_away = finding.held_by or finding.unwritable or self._put_off.holds(finding.name)
-            if kept_away or not finding.verdict.ripe:
+            kept_away = finding.held_by or finding.unwritable or finding.flapping
+            if kept_away or self._put_off.holds(finding.name) or not finding.verdict.ripe:
                 continue
             path = finding.target.path
             if path in busy:

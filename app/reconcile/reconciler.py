@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from app.audit.log import AuditLog, AuditUnavailable, Counted
 from app.audit.models import Attempt, Outcome, Trigger
@@ -17,9 +17,11 @@ from app.openclaw.paths import StateDir, StoreTarget
 from app.openclaw.processes import running_gateway
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import Ask, NotStuck, StoreUnfit
+from app.reconcile.breaker import Breaker
 from app.reconcile.due import Due
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.looks import Looker
+from app.reconcile.marks import Marks
 from app.reconcile.plugin_hand import PluginHand
 from app.reconcile.put_off import PutOff
 from app.reconcile.repair import Repairer
@@ -80,6 +82,8 @@ class Reconciler:
         """Paths of stores from which a read has not come back."""
         self._looker = Looker(clock, audit, settings.store_max_bytes)
         self._put_off = PutOff(clock)
+        self._marks = Marks(settings, clock, audit, self._put_off)
+        self.breaker = Breaker(settings, clock, audit)
         self._due = Due(settings, clock, self.repairer.file_hand, self._put_off)
         self._occupied: set[str] = set()
         """Stores that somebody was at in this pass for longer than we wait: their other sessions have time too."""
@@ -95,11 +99,11 @@ class Reconciler:
         self.report = report
         if self.audit_problem is None:
             self._occupied = set()
-            changed = [self._repeat(attempt) for attempt in overwritten]
-            if self.settings.auto_repair:
-                repeated = {(a.store_path, a.session_key) for a in overwritten}
-                due = (f for f in self._due.of(report) if f.name not in repeated)
-                changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
+            repeated = {(a.store_path, a.session_key) for a in overwritten}
+            due = [f for f in self._let(report) if f.name not in repeated]
+            stopped = self.breaker.is_open
+            changed = [self._repeat(a) for a in overwritten if not (stopped and a.trigger == Trigger.SCHEDULER)]
+            changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
             self._tell()
             if any(changed):
                 self._count()
@@ -127,20 +131,24 @@ class Reconciler:
         """How many rows were settled, and stand so as far as we know."""
         return sum(n for by, n in self.attempts.items() if (by.kind, by.outcome) == ("settle", Outcome.APPLIED))
 
-    def _count(self) -> None:
+    @contextmanager
+    def _audited(self) -> Iterator[None]:
+        """Where the audit does not answer, that is remembered, and what needs it is left out."""
         try:
-            self.attempts = self.audit.counts()
+            yield
         except AuditUnavailable as error:
             self.audit_problem = str(error)
+
+    def _count(self) -> None:
+        with self._audited():
+            self.attempts = self.audit.counts()
 
     def _tell(self) -> None:
         """Tell the gateways of what stands now: behind all repairs, since each telling makes the gateway write."""
         if self._teller is None:
             return
-        try:
+        with self._audited():
             self._teller.tell_all()
-        except AuditUnavailable as error:
-            self.audit_problem = str(error)
 
     def _next_due(self) -> int | None:
         now = self.clock.now()
@@ -148,11 +156,10 @@ class Reconciler:
             f.verdict.due_at for f in self.report.findings() if f.verdict.due_at and not (f.held_by or f.unwritable)
         ]
         if self.audit_problem is None:
-            try:
+            with self._audited():
                 moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
-            except AuditUnavailable as error:
-                self.audit_problem = str(error)
         moments += self._put_off.moments()
+        moments += [f.flapping.until for f in self.report.findings() if f.flapping]
         later = [m for m in moments if m > now]
         return min(later, default=None)
 
@@ -200,29 +207,25 @@ class Reconciler:
             self.skipped.discard(at)  # the read that was given up has come back
             return None
         self.reading = None
+        marked = self._marks.without_the_audit(sight.stores)
+        with self._audited():
+            marked = self._marks.on(sight.stores) if self.audit_problem is None else marked
         report = Report(
             number=self.report.number + 1,
             started_at=started_at,
             finished_at=self.clock.now(),
-            stores=tuple(replace(s, findings=tuple(map(self._marked, s.findings))) for s in sight.stores),
+            stores=marked,
             state_problems=tuple(sight.state_problems),
             bytes_read=scanner.bytes_read,
         )
         self.failing = self._put_off.forget_all_but(f.name for f in report.with_code(Code.STUCK, Code.ENDING))
         return report
 
-    def _marked(self, finding: Finding) -> Finding:
-        """With what keeps the scheduler away from it: an undo, or repairs that fail."""
-        if finding.verdict.code not in (Code.STUCK, Code.ENDING):
-            return finding
-        held_by = None
-        if self.audit_problem is None:
-            row = finding.evidence.row
-            try:
-                held_by = self.audit.hold(finding.target.path, row.key, row.session_id, row.started_at)
-            except AuditUnavailable as error:
-                self.audit_problem = str(error)
-        return replace(finding, held_by=held_by, put_off_until=self._put_off.until(finding.name))
+    def _let(self, report: Report) -> list[Finding]:
+        """What the scheduler settles in this pass. The breaker may be closed or opened by another Clawmend, too."""
+        with self._audited():
+            return self.breaker.let(self._due.of(report) if self.settings.auto_repair else [])
+        return []
 
     def _settle(self, finding: Finding) -> bool:
         """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""

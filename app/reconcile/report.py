@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.domain.fingerprint import fingerprint_of
+from app.domain.flapping import Flapping
 from app.domain.model import Code, Evidence, FileIdentity, Verdict
+from app.domain.signatures import KnownIssue, known_issue
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import NOTHING_TO_WRITE, Hand
 
@@ -24,6 +26,8 @@ class Finding:
     """The undo that keeps the scheduler away from it."""
     put_off_until: int | None = None
     """Epoch ms: repairs of it failed, and the next one waits."""
+    flapping: Flapping | None = None
+    """It was settled and came back too often: the scheduler leaves it alone for a while."""
 
     @property
     def key(self) -> str:
@@ -54,6 +58,11 @@ class Finding:
         settlement = self.verdict.settlement
         since = settlement.ended_at if settlement else self.evidence.row.started_at
         return max(0, now - since) / 1000 if since is not None else None
+
+    @property
+    def known_issue(self) -> KnownIssue | None:
+        """The issue of OpenClaw that makes it flap, where that can be told; None also where it does not."""
+        return known_issue(self.evidence) if self.flapping else None
 
     @property
     def name(self) -> tuple[str, str]:
@@ -118,6 +127,8 @@ class Change:
     was: Code | None
     """None: it was not there."""
     gone: bool = False
+    flaps_now: bool = False
+    """It flaps, and did not before."""
 
     @property
     def now(self) -> Code | None:
@@ -126,13 +137,15 @@ class Change:
 
 
 def changes(before: Report, now: Report) -> Iterator[Change]:
-    """Sessions whose verdict is another now, those that came running, and those that are gone."""
+    """Sessions whose verdict is another now, those that came running, that flap now or no more, and that are gone."""
     was = {f.name: f for f in before.findings()}
     for finding in now.findings():
         earlier = was.pop(finding.name, None)
         told = earlier.verdict.code if earlier else None
-        if told != finding.verdict.code and not (earlier is None and finding.verdict.code is Code.SETTLED):
-            yield Change(finding, told)
+        flapped = earlier is not None and earlier.flapping is not None
+        another = told != finding.verdict.code or flapped != (finding.flapping is not None)
+        if another and not (earlier is None and finding.verdict.code is Code.SETTLED):
+            yield Change(finding, told, flaps_now=finding.flapping is not None and not flapped)
     for finding in was.values():
         if finding.verdict.code is not Code.SETTLED:
             yield Change(finding, finding.verdict.code, gone=True)

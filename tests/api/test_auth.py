@@ -67,6 +67,16 @@ def test_every_route_but_the_open_ones_refuses_who_has_not_the_token(server: Ser
     assert store_bytes(server) == before
 
 
+def test_who_shows_a_token_that_is_not_known_is_told_so_and_who_shows_none_is_asked_for_one(server: Served) -> None:
+    wrong = server.bare.get("/sessions", headers={"authorization": "Bearer not-one-of-ours"})
+    none = server.bare.get("/sessions")
+    assert wrong.headers["www-authenticate"] == 'Bearer realm="clawmend", error="invalid_token"'
+    assert none.headers["www-authenticate"] == 'Bearer realm="clawmend"'
+    assert "revoked" in wrong.json()["detail"]
+    assert "needs" in none.json()["detail"]
+    assert "not-one-of-ours" not in wrong.text
+
+
 def store_bytes(server: Served) -> bytes:
     (state,) = server.reconciler.scanner.state_dirs
     return (Path(state.path) / "agents" / "main" / "sessions" / "sessions.json").read_bytes()

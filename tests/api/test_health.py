@@ -104,9 +104,11 @@ def test_who_asks_for_health_json_gets_the_shape_of_the_draft(world: World, serv
         "audit:status",
         "stores:readable",
         "sessions:stuck",
+        "sessions:flapping",
         "sessions:unprovable",
         "gateway:ready",
         "repairs:failing",
+        "breaker:waiting",
     }
     moment = datetime.fromtimestamp(world.clock.wall / 1000, UTC)
     now = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

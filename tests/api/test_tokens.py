@@ -12,6 +12,8 @@ from app.audit.tokens import add_token, all_tokens, revoke_token
 from app.domain.caller import Scope
 from app.reconcile.reconciler import Reconciler
 from tests.api.conftest import TOKEN, Serve, Served, one_of_each, wait_until
+from tests.api.test_auth import every_call, store_bytes
+from tests.command import Clawmend
 from tests.world import STUCK_SESSION_ID, World
 
 DAY = 86_400_000
@@ -64,6 +66,22 @@ def test_each_scope_opens_its_calls_and_those_of_the_lower_ones(
     assert forced.status_code == 200 or forced.json()["scope"] == "admin" or scope is Scope.READ
 
 
+def test_who_may_only_read_is_refused_by_every_call_that_is_not_a_reading_one(
+    world: World, serve: Serve, reconciler: Reconciler
+) -> None:
+    world.stuck()
+    holder = a_token(world, reconciler.audit, "rita", Scope.READ)
+    server = serve(reconciler)
+    before = store_bytes(server)
+    changing = [(method, path) for _, method, path in every_call(server) if method not in ("GET", "HEAD")]
+    assert len(changing) >= 3, "a repair, its undo, the closing of the breaker"
+    for method, path in changing:
+        answer = server.bare.request(method, path, headers=holder, json={})
+        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), (method, path)
+        assert answer.json()["scope"] in ("repair", "admin")
+    assert store_bytes(server) == before
+
+
 def test_an_undo_demands_repair_and_names_who_has_asked_for_it(
     world: World, serve: Serve, reconciler: Reconciler
 ) -> None:
@@ -82,13 +100,12 @@ def test_a_token_that_is_revoked_by_another_process_is_out_within_seconds(
 ) -> None:
     world.recording("success-done")
     server = serve(reconciler)
-    beside = AuditLog(world.database_url)
-    holder = a_token(world, beside, "ci", Scope.READ)
+    run = Clawmend(world)
+    holder = {"authorization": f"Bearer {run('token', 'add', 'ci').stdout.strip()}"}
     wait_until(lambda: server.bare.get("/sessions", headers=holder).status_code == 200, "the new token is taken")
-    revoke_token(beside, "ci", now=world.clock.now(), by="anna")
+    assert run("token", "revoke", "ci").returncode == 0
     wait_until(lambda: server.bare.get("/sessions", headers=holder).status_code == 401, "the revoked token is refused")
     assert server.http.get("/sessions").status_code == 200
-    beside.dispose()
 
 
 def test_a_token_expires_at_its_moment_whenever_the_table_was_read(
@@ -151,6 +168,26 @@ def test_while_the_audit_is_gone_the_tokens_are_those_that_were_read_before(
     assert server.bare.get("/health").status_code == 503
     assert server.bare.get("/sessions", headers=holder).status_code == 200
     database.with_name("away").rename(database)
+
+
+def test_a_revoked_token_is_out_though_the_last_use_of_another_cannot_be_written_down(
+    world: World, serve: Serve, reconciler: Reconciler
+) -> None:
+    world.recording("success-done")
+    holder, other = (a_token(world, reconciler.audit, name, Scope.READ) for name in ("ci", "other"))
+    with reconciler.audit.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no_room BEFORE UPDATE OF last_used_at ON access_tokens "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    server = serve(reconciler)
+    assert server.bare.get("/sessions", headers=holder).status_code == 200
+    revoke_token(reconciler.audit, "ci", now=world.clock.now(), by="anna")
+
+    def answers() -> list[int]:
+        return [server.bare.get("/sessions", headers=shown).status_code for shown in (other, holder)]
+
+    wait_until(lambda: answers() == [200, 401], "the revoked token is refused, and the other is not")
 
 
 def test_a_token_is_in_no_answer_and_in_no_line_of_the_log(

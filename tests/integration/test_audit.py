@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, inspect, text
 
-from app.audit import replays, tokens  # noqa: F401  (their tables are of the schema)
+from app.audit import openings, replays, tokens, webhooks  # noqa: F401  (their tables are of the schema)
 from app.audit.log import AuditLog, AuditUnavailable, make_engine, new_id
 from app.audit.migrate import HEAD, migrate
 from app.audit.models import METADATA

@@ -126,6 +126,14 @@ def test_the_audit_on_a_terminal_is_a_table(world: World, run: Clawmend) -> None
     assert {"applied", "settle", "file", STUCK_KEY} <= set(row.split())
 
 
+def test_the_id_of_a_repair_can_be_copied_from_a_terminal_of_usual_width(world: World, run: Clawmend) -> None:
+    world.stuck()
+    made = json.loads(run("repair", STUCK_KEY, "--apply", "--json").stdout)
+    with at_a_terminal(run, "audit", columns=110) as terminal:
+        assert terminal.ended() == 0
+    assert made["id"] in terminal.text
+
+
 # --- progress ---
 
 
@@ -245,6 +253,7 @@ def test_an_output_that_cannot_be_written_is_2_and_one_line(world: World, run: C
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this machine has no /dev/full")
-    done = run.into(full, "scan")
+    with full.open("w") as output:
+        done = run.into(output, "scan")
     assert done.returncode == 2
     assert done.stderr == "clawmend: what is said here cannot be written: No space left on device\n"

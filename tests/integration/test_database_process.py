@@ -55,6 +55,14 @@ def test_not_even_where_python_looks_there_itself(row: Stuck, elsewhere: Path, m
     assert replace_in_a_process(row.what, row.now).kind == "written"
 
 
+def test_it_loads_what_clawmend_itself_loads(row: Stuck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert replace_in_a_process(row.what, row.now).kind == "written"
+    assert (tmp_path / "loaded").exists()
+
+
 def test_it_keeps_the_environment_that_clawmend_has(
     row: Stuck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,6 +339,17 @@ def test_a_lock_that_is_not_given_up_ends_it_in_a_second_and_nothing_is_written(
     assert new.is_untouched()
 
 
+def test_a_lock_that_is_given_up_while_it_waits_is_taken(new: Stuck) -> None:
+    found: list[Written] = []
+    writer = threading.Thread(target=lambda: found.append(new.write(live=True)))
+    with locked(new.database.path):
+        writer.start()
+        while writer.is_alive() and not has_open(os.getpid(), new.database.path):
+            time.sleep(0.001)
+    writer.join()
+    assert [said.kind for said in found] == ["written"]
+
+
 def test_a_write_that_would_keep_the_gateway_waiting_is_given_up(new: Stuck) -> None:
     refused(new, "too_slow", hold_seconds=0.0)
     assert new.is_untouched()

@@ -126,3 +126,10 @@ def test_a_database_whose_place_is_taken_while_it_is_opened_is_not_written_to(ro
     disk.meanwhile = restore
     assert row.write() == Written("changed", "changed", "another file has taken the place of the database")
     assert row.is_untouched()
+
+
+def test_a_database_that_is_gone_when_it_is_opened_is_not_made_anew(row: Stuck, disk: Disk) -> None:
+    disk.meanwhile = row.database.path.unlink
+    said = row.write()
+    assert (said.kind, said.code) == ("refused", "database_unreadable")
+    assert list(row.database.path.parent.iterdir()) == []

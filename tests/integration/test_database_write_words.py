@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -85,6 +86,14 @@ def test_texts_of_two_sessions_or_too_long_ones(row: Stuck, monkeypatch: pytest.
     assert row.write(after=row.what.after.replace(b'"sessionId":"', b'"sessionId":"x')) == unfit
     monkeypatch.setattr(database_write, "LONGEST_VALUE", len(row.what.after) - 1)
     assert row.write() == unfit
+    monkeypatch.setattr(database_write, "LONGEST_VALUE", len(row.what.after))
+    assert row.write() != unfit
+
+
+def test_a_row_that_is_longer_than_any_of_openclaws_is_not_loaded(row: Stuck) -> None:
+    text = json.dumps({**row.database.entry(), "label": "x" * database_write.LONGEST_VALUE})
+    row.database.put(LOCKED_OUT, text, row.database.entry()["updatedAt"], "running")
+    assert row.write() == Written("refused", "database_unreadable", "nothing was written: string or blob too big")
 
 
 def test_a_text_that_is_none(row: Stuck) -> None:
@@ -109,6 +118,20 @@ def test_others_who_are_at_work(row: Stuck) -> None:
     lease = "INSERT INTO state_leases VALUES ('core:agent-database-maintenance', 'global', 'x', ?, 0, NULL, 0, 0)"
     row.state.run(lease, row.now + 1)
     assert row.write() == Written("refused", "maintenance", "OpenClaw's own maintenance works on the databases")
+
+
+@pytest.mark.parametrize("by", ["key", "session", "run"])
+def test_whoever_works_on_the_session_by_any_of_its_names(row: Stuck, by: str) -> None:
+    entry = row.database.entry()
+    if by == "key":
+        row.state.claim_task(LOCKED_OUT, None)
+    elif by == "session":
+        row.state.claim_turn("agent:main:another", entry["sessionId"], "another-run")
+    else:
+        row.state.claim_task(None, entry["lifecycleRunId"])
+    table = "worker_session_placements" if by == "session" else "task_runs"
+    assert row.write(live=True) == Written("refused", "claimed", f"somebody works on the session, by {table}")
+    assert row.write().kind == "written", "with its gateway its claim has gone too"
 
 
 def test_a_file_that_is_not_fit(row: Stuck) -> None:
@@ -153,10 +176,32 @@ def test_a_gateway_that_would_have_to_wait(row: Stuck) -> None:
     assert row.is_untouched()
 
 
+def test_a_statement_that_does_not_end_is_broken_off(row: Stuck) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    with closing(apsw.Connection(str(row.database.path))) as connection:
+        connection.execute(f"CREATE VIEW numbers AS {numbers}")
+        connection.execute(
+            "CREATE TRIGGER endless AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM numbers; END"
+        )
+    detail = "it took longer than the gateway is to be kept waiting"
+    assert row.write(hold_seconds=0.02) == Written("refused", "too_slow", detail)
+    assert row.is_untouched()
+
+
+def test_a_statement_that_takes_long_but_not_too_long_is_let_be(row: Stuck) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000) SELECT i FROM n"
+    with closing(apsw.Connection(str(row.database.path))) as connection:
+        connection.execute(f"CREATE VIEW numbers AS {numbers}")
+        connection.execute(
+            "CREATE TRIGGER slow AFTER UPDATE OF status ON session_windows BEGIN SELECT max(i) FROM numbers; END"
+        )
+    assert row.write().kind == "written"
+
+
 @pytest.mark.parametrize(
     "statement",
-    ["SELECT load_extension('x')", "INSERT INTO notes_data VALUES (7, x'00')"],
-    ids=["calls what is not SQLite's own", "writes to what belongs to an index"],
+    ["SELECT load_extension('x')", "SELECT fts5(NULL)", "INSERT INTO notes_data VALUES (7, x'00')"],
+    ids=["loads a library", "calls what may do harm", "writes to what belongs to an index"],
 )
 def test_a_trigger_that_was_made_to_do_harm(row: Stuck, statement: str) -> None:
     with closing(apsw.Connection(str(row.database.path))) as connection:

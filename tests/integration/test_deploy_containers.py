@@ -1,6 +1,6 @@
 """The image and the compose file: what their linters say, and that they share with the gateway what must be shared.
 
-No container engine runs here: the image is built by nobody. tests/live/test_deploy_image.py runs its steps.
+No container engine runs here: the image is built by nobody. tests/image/test_image.py runs its steps.
 """
 
 from __future__ import annotations

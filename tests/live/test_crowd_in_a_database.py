@@ -27,8 +27,8 @@ from tests.live.test_plugin import plugin
 
 CROWD = [f"agent:main:crowd-{n}" for n in range(20)]
 STUCK = ["agent:main:locked-out-0", "agent:main:locked-out-1"]
-_FEWEST_TURNS, _MOST_TURNS = 2, 6
-_FEWEST = 3
+_FEWEST_TURNS, _MOST_TURNS = 2, 10
+_FEWEST = 2
 """Settlements of each row beside the turns; there are more turns until there have been so many."""
 
 

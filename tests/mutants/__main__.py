@@ -24,17 +24,19 @@ def main() -> int:
         "--function", action="append", metavar="NAME", help="only those of this function; may be repeated"
     )
     parser.add_argument("--each", action="store_true", help="say of each mutant what became of it")
+    parser.add_argument("--tests", action="append", help="by these alone, instead of the module's; again and again")
     parser.add_argument("--suite", action="store_true", help="try the whole suite on those that survive the module's")
     args = parser.parse_args()
     known, fresh = listed(), 0
     with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
         for path in args.modules:
             began, fates = time.monotonic(), Counter[str]()
+            stages = (tuple(args.tests),) if args.tests else TRIED[path]
             made = mutants_of(ground.top, path)
             if args.function:
                 made = {mutant: text for mutant, text in made.items() if mutant.function in args.function}
             for number, (mutant, text) in enumerate(made.items(), 1):
-                fate, stage = ground.fate(path, text, TRIED[path])
+                fate, stage = ground.fate(path, text, stages)
                 if fate == "survived" and args.suite and mutant not in known:
                     fate, _ = ground.fate_alone(path, text, (EVERYTHING,))
                 fates[fate if fate == "survived" else f"{fate} by tests {stage}"] += 1
@@ -46,7 +48,7 @@ def main() -> int:
                     fresh += 1
                     print(as_entry(mutant), flush=True)
                 if number % _CHECKED_EVERY == 0 or number == len(made):
-                    ground.check(TRIED[path][0])
+                    ground.check(stages[0])
             ground.rest()
             told = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
             print(f"# {path}: {len(made)} mutants: {told}; {time.monotonic() - began:.0f} s", flush=True)

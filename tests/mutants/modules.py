@@ -21,8 +21,20 @@ _FOUND = (
     "tests/integration/test_leftovers.py",
 )
 _RECOVERY = ("tests/integration/test_recovery.py",)
+_PLUGIN_WORDS = ("tests/integration/test_plugin_hand_words.py",)
 _PLUGIN = ("tests/integration/test_plugin_hand.py",)
-_DATABASE = ("tests/integration/test_database_hand.py", "tests/integration/test_database_hand_live.py")
+_DATABASE = (
+    "tests/integration/test_database_hand_words.py",
+    "tests/integration/test_database_hand.py",
+    "tests/integration/test_database_hand_live.py",
+)
+_DATABASE_WORDS = (
+    "tests/unit/test_database_library.py",
+    "tests/integration/test_database_write_words.py",
+    "tests/integration/test_database_write_disk.py",
+)
+_DATABASE_WRITE = ("tests/integration/test_database_write.py",)
+_STATE = ("tests/integration/test_state_database.py", "tests/unit/test_database_library.py")
 _LEASE = ("tests/integration/test_lease.py",)
 _PUBLISH = (
     "tests/integration/test_publish.py",
@@ -48,6 +60,13 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/quiet.py": (("tests/integration/test_quiet.py",),),
     "app/domain/entry.py": (("tests/unit/test_entry.py",),),
     "app/openclaw/database_row.py": (("tests/integration/test_database_row.py",),),
+    "app/openclaw/database_write.py": (_DATABASE_WORDS, _DATABASE_WRITE),
+    "app/openclaw/database_process.py": (("tests/integration/test_database_process.py",),),
+    "app/openclaw/database_leases.py": (_STATE,),
+    "app/openclaw/claims.py": (("tests/integration/test_claims.py", *_STATE),),
+    "app/openclaw/state_database.py": (_STATE,),
+    "app/openclaw/agent_databases.py": (_STATE,),
+    "app/openclaw/gateway_plugin.py": (("tests/integration/test_gateway_plugin.py",), _PLUGIN_WORDS),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
     "app/reconcile/due.py": (("tests/integration/test_due.py",),),
@@ -56,6 +75,8 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN, _DATABASE),
     "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE, ("tests/integration/test_telling.py",)),
     "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
+    "app/reconcile/database_hand.py": (_DATABASE[:1], _DATABASE[1:]),
+    "app/reconcile/plugin_hand.py": (_PLUGIN_WORDS, _PLUGIN, _DATABASE),
 }
 
 EVERYTHING = ("tests", "--ignore=tests/faults", "--ignore=tests/live", "--ignore=tests/browser")

@@ -96,7 +96,7 @@ class _Visitor(cst.CSTVisitor):
         self._line_starts = [0, *accumulate(len(line) for line in module.code.splitlines(keepends=True))]
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, _NEVER_CHANGED):
+        if isinstance(node, _NEVER_CHANGED) or _is_literal(node):
             return False
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             self._names.append(node.name.value)
@@ -139,6 +139,11 @@ def _forced(test: cst.BaseExpression, way: str) -> cst.BaseExpression:
     held = test if test.lpar else test.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
     operator = cst.Or() if way == "True" else cst.And()
     return cst.BooleanOperation(left=held, operator=operator, right=cst.Name(way))
+
+
+def _is_literal(node: cst.CSTNode) -> bool:
+    """Words that only the type checker reads."""
+    return isinstance(node, cst.Subscript) and isinstance(node.value, cst.Name) and node.value.value == "Literal"
 
 
 def _is_none(value: cst.BaseExpression) -> bool:

@@ -17,6 +17,7 @@ from app.api.problems import PROBLEMS
 from app.audit.models import Outcome
 from app.cli import exits, root
 from app.cli.failures import KINDS
+from app.domain.caller import Scope
 from app.domain.model import FORCEABLE, Code, End, Event, Evidence, FileIdentity, Gateway, Policy, Row, Trail
 from app.domain.settlement import target_status
 from app.domain.simulation import Change
@@ -222,6 +223,13 @@ def test_the_api_page_has_a_heading_for_every_call_and_for_no_other(world: World
     served.add(("GET", "/openapi.json"))
     written = set(re.findall(r"^### `([A-Z]+) (\S+)`$", text("docs/reference/api.md"), re.M))
     assert {(m, re.sub(r"{.*?}", "{}", p)) for m, p in written} == {(m, re.sub(r"{.*?}", "{}", p)) for m, p in served}
+
+
+def test_the_api_page_says_which_scope_each_call_that_changes_something_needs() -> None:
+    rows = {row[0]: row[1] for row in table("docs/reference/api.md", "scope")}
+    assert list(rows) == [str(scope) for scope in Scope]
+    changing = re.findall(r"^### `(POST \S+)`$", text("docs/reference/api.md"), re.M)
+    assert [call for call in changing if not any(call in opens for opens in rows.values())] == []
 
 
 def options_of(command: Any) -> set[str]:

@@ -12,7 +12,16 @@ from pydantic.fields import FieldInfo
 from app.settings import PREFIX, Settings
 from tests.unit.test_docs import table, text
 
-COMPUTED = {"state_dir", "database_url", "allowed_hosts", "cors_origins", "api_token", "gateway_token"}
+COMPUTED = {
+    "state_dir",
+    "database_url",
+    "allowed_hosts",
+    "cors_origins",
+    "webhook_urls",
+    "webhook_secret",
+    "api_token",
+    "gateway_token",
+}
 """Settings whose default is none, or is made at the start."""
 
 

@@ -22,8 +22,13 @@ DEFAULTS: dict[str, Any] = {
     "cors_origins": (),
     "api_token": None,
     "auth": "token",
+    "repairs_per_minute": 60,
     "auto_repair": True,
     "settle_subagents": False,
+    "flapping_settlements": 3,
+    "flapping_minutes": 60,
+    "breaker_repairs": 250,
+    "breaker_minutes": 10,
     "weak_stores": "refuse",
     "database_writes": "idle",
     "scan_interval_seconds": 5,
@@ -40,6 +45,12 @@ DEFAULTS: dict[str, Any] = {
     "gateway": "auto",
     "gateway_token": None,
     "free_sending_tab": "off",
+    "webhook_urls": (),
+    "webhook_secret": None,
+    "webhook_events": ("findings", "repairs", "failures", "flapping", "breaker"),
+    "webhook_names": "keep",
+    "webhook_http": "loopback",
+    "webhook_timeout_seconds": 10,
     "log_level": "info",
 }
 
@@ -52,6 +63,12 @@ LIMITS = [
     ("compaction_quiet_seconds", "0.001", "0", "86400", "86401"),
     ("silent_after_seconds", "0.001", "0", "86400", "86401"),
     ("never_started_seconds", "0.001", "0", "86400", "86401"),
+    ("repairs_per_minute", "1", "0", "6000", "6001"),
+    ("flapping_settlements", "1", "0", "1000", "1001"),
+    ("flapping_minutes", "0.001", "0", "1440", "1440.1"),
+    ("breaker_repairs", "1", "0", "1000000", "1000001"),
+    ("breaker_minutes", "0.001", "0", "1440", "1440.1"),
+    ("webhook_timeout_seconds", "0.001", "0", "60", "60.1"),
     ("store_quiet_seconds", "0", "-0.1", "60", "60.1"),
     ("store_patience_seconds", "0", "-0.1", "300", "300.1"),
     ("store_timeout_seconds", "0.001", "0", "86400", "86401"),
@@ -299,3 +316,54 @@ def test_the_windows_reach_the_policy_that_judges_by_them(given: Set) -> None:
     windows = (policy.stale_after, policy.error_quiet, policy.compaction_quiet, policy.silent_after)
     assert windows == (31, 121, 1201, 3601)
     assert (policy.never_started_after, policy.settle_subagents) == (601, True)
+
+
+KEY = "whsec_" + "a" * 44
+
+
+def test_webhooks_need_a_secret_and_an_address_of_the_web(given: Set) -> None:
+    given(webhook_urls="https://hooks.example/secret-path")
+    assert "CLAWMEND_WEBHOOK_SECRET" in refusal()
+    given(webhook_secret=KEY)
+    assert load_settings().webhook_urls == ("https://hooks.example/secret-path",)
+    for wrong in ("ftp://hooks.example", "hooks.example", "https://a:hunter2@hooks.example", "https:///hunter2"):
+        given(webhook_urls=wrong)
+        assert refusal().startswith("CLAWMEND_WEBHOOK_URLS: ")
+        assert "hunter2" not in refusal()
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "whsec_", "whsec_" + "a" * 16, "whsec_" + "a" * 100, "whsec_ä"])
+def test_a_webhooks_secret_that_is_no_key_is_refused_and_not_echoed(given: Set, secret: str) -> None:
+    given(webhook_secret=secret)
+    line = refusal()
+    assert line.startswith("CLAWMEND_WEBHOOK_SECRET: ")
+    assert secret == "whsec_" or secret not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("http://127.0.0.1:9000/x", True),
+        ("http://[::1]:9000/x", True),
+        ("http://localhost/x", True),
+        ("http://10.0.0.1/x", False),
+        ("HTTP://hooks.example/x", False),
+        ("http://localhost.example/x", False),
+    ],
+)
+def test_without_tls_a_webhook_stays_on_this_machine_unless_it_may_not(given: Set, url: str, fits: bool) -> None:
+    given(webhook_urls=url, webhook_secret=KEY)
+    if fits:
+        assert load_settings().webhook_urls == (url,)
+    else:
+        assert "https" in refusal()
+        assert "/x" not in refusal()
+        given(webhook_http="anywhere")
+        assert load_settings().webhook_urls == (url,)
+
+
+def test_only_known_events_are_asked_for(given: Set) -> None:
+    given(webhook_events="repairs, flapping")
+    assert load_settings().webhook_events == ("repairs", "flapping")
+    given(webhook_events="everything")
+    assert refusal().startswith("CLAWMEND_WEBHOOK_EVENTS: ")

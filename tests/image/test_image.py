@@ -20,6 +20,7 @@ import pytest
 
 from tests.dockerfile import TOP, context, health_check, instructions, of
 
+pytestmark = pytest.mark.image
 PATIENCE = 300.0
 SOMEBODY = 23_456
 PLACES = ("/opt/clawmend", "/src", "/wheels", "/var/lib", "/home/node")
