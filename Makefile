@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 GATEWAYS := .gateways
 LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
 NEWEST := $(GATEWAYS)/2026.9.6
-.PHONY: help run demo test test-faults test-image test-live test-hands test-hands-briefly soak lint lock clean
+.PHONY: help run demo test test-browser test-faults test-image test-live test-hands test-hands-briefly soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,13 +26,16 @@ test: $(VENV)/.installed-dev ## run every test that needs nothing but Python; TE
 test-faults: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## show that nothing is lost: races, crashes, faults, nonsense, in minutes
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra $(ARGS)
 
+test-browser: $(VENV)/.installed-live ## the console in a real browser
+	@$(PY) -m pytest $(or $(TESTS),tests/browser/test_console.py) -m browser -ra $(ARGS)
+
 test-live: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS)) ## beside real gateways from npm, and in a real browser
 	@$(PY) -m pytest $(or $(TESTS),tests/live/test_beside_a_real_gateway.py tests/browser/test_control_ui.py) \
 	  -m "live or browser" -ra $(ARGS)
 
 test-hands: $(VENV)/.installed-live $(addsuffix /.installed,$(LIVE_GATEWAYS) $(GATEWAYS)/2026.8.1 $(NEWEST)) ## the plugin and the writer of databases, beside real gateways
 	@$(PY) -m pytest $(or $(TESTS),tests/live tests/browser --deselect tests/live/test_beside_a_real_gateway.py \
-	  --deselect tests/browser/test_control_ui.py) -m "live or browser" -ra $(ARGS)
+	  --deselect tests/browser/test_control_ui.py --deselect tests/browser/test_console.py) -m "live or browser" -ra $(ARGS)
 
 test-hands-briefly: $(VENV)/.installed-live $(NEWEST)/.installed ## of these what CI runs: each hand once, beside the newest OpenClaw
 	@$(PY) -m pytest tests/live/test_no_route_out.py tests/live/test_plugin_shapes.py \

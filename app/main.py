@@ -19,6 +19,7 @@ from app.building import CannotStart, build_reconciler
 from app.reconcile.reconciler import Reconciler
 from app.settings import Settings, own_state_folder, unknown_settings
 from app.systemd import Telling, manager_of, send
+from app.web.console import add_console
 
 logger = logging.getLogger("clawmend")
 
@@ -38,6 +39,7 @@ def serve(settings: Settings) -> None:
         logger.warning("%s is no setting of Clawmend; is it misspelt?", name)
     reconciler = build_reconciler(settings)
     app = create_app(reconciler, _token(settings))
+    add_console(app)
     logger.info("Clawmend on http://%s:%d looks at %s", settings.host, settings.port, _places(reconciler))
     if not settings.auto_repair:
         logger.info("CLAWMEND_AUTO_REPAIR is off: sessions are settled only when somebody asks")

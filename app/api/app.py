@@ -16,6 +16,7 @@ from app.api.bearer import BearerTokens
 from app.api.callers import everybody
 from app.api.idempotency import Idempotency
 from app.api.lists import Lists
+from app.api.logins import Logins
 from app.api.pace import RepairPace
 from app.notify.news import Newsroom
 from app.notify.webhooks import Webhooks
@@ -60,9 +61,13 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.state.reconciler = reconciler
     app.state.lists = Lists()
     app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
-    ways = (everybody if tokens is None else tokens,)
+    shown = everybody if tokens is None else tokens
+    app.state.logins = Logins(reconciler.clock, (shown,))
+    app.state.ways = (shown, app.state.logins)
     app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
-    app.add_middleware(Gate, ways=ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host))
+    app.add_middleware(
+        Gate, ways=app.state.ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host)
+    )
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(
             CORSMiddleware,

@@ -15,8 +15,8 @@ from app.api.callers import WayIn, caller_of
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.domain.caller import NOBODY
 
-OPEN_PATHS = ("/health", "/livez", "/metrics", "/readyz")
-OPEN_PREFIX = "/problems/"
+OPEN_PATHS = ("/", "/console/login", "/health", "/livez", "/metrics", "/readyz")
+OPEN_PREFIXES = ("/console/static/", "/problems/")
 BODY_LIMIT = 64 << 10
 _NOTHING_SHOWN = "this call needs a bearer token"
 _CHALLENGE = b'Bearer realm="clawmend"'
@@ -75,7 +75,7 @@ class Gate:
             return
         path = scope["path"]
         caller = caller_of(HTTPConnection(scope), self._ways)
-        if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
+        if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIXES):
             shown = b"authorization" in headers
             detail = "the token is not known here: it is wrong, revoked or expired" if shown else _NOTHING_SHOWN
             await _refuse(send, "unauthorized", detail, challenge=_CHALLENGE + (_WRONG if shown else b""))

@@ -17,6 +17,10 @@ MEANINGS: dict[str, str] = {
     "unauthorized": "The call needs a token, and the request carries none, one that nobody was given, or one that was revoked or has expired. `clawmend token list` shows which named tokens are live.",
     "forbidden_host": "The request names a host that is neither an address nor one that was allowed. This keeps a page of another site from reaching Clawmend by a name that it turned to 127.0.0.1.",
     "forbidden": "The token is known, but its scope does not open this call. `read` looks, `repair` settles what is proven and takes it back, `admin` also overrules: `clawmend token add NAME --scope SCOPE` makes one.",
+    "foreign_form": (
+        "What the console's buttons send is taken from the console's own page only: with the origin of this very host, and with the "
+        "secret that the page of this login carries. This request had not both. Nothing was done."
+    ),
     "not_found": "No such path, or no session or repair of this id. A session is found by its sessionId or its key as the last pass saw it: one that is new may take a few seconds.",
     "method_not_allowed": "The path is there, but takes other methods. The header `Allow` lists them.",
     "not_stuck": "The evidence does not show that the session is finished, so nothing was written. `detail` has the verdict, `evidence` what it rests on: docs/reference/verdicts.md explains each.",
@@ -30,6 +34,10 @@ MEANINGS: dict[str, str] = {
     "invalid": "The request was read, but a parameter or a field has a value that is not taken, or a name that is not known. Nothing was done.",
     "key_reused": "Within the last 24 hours the same caller has sent this Idempotency-Key with another method, path, body or If-Match. Nothing was done: which of the two is meant cannot be told.",
     "store_busy": "The gateway, or another repair, is writing to this very store. Clawmend waits for a pause, and there was none for as long as CLAWMEND_STORE_PATIENCE_SECONDS says. Nothing was written.",
+    "too_many_logins": (
+        "Five wrong tokens came from this address to the login of the console; after them one is looked at every six seconds. "
+        "The API counts none, and who has logged in stays so."
+    ),
     "too_many": "One caller has asked for more repairs and undos within a minute than CLAWMEND_REPAIRS_PER_MINUTE allows. This one was not looked at, and nothing was written. Dry runs are not counted, nor are other callers.",
     "internal": "A fault of Clawmend itself. If it came of a repair, the audit has its attempt, and the next pass finds out from the disk what became of it.",
     "audit_unavailable": "Every repair is written down before a store is touched; where that cannot be done, no store is touched. The file may be gone, the disk full, or the server not reachable.",

@@ -149,6 +149,13 @@ def is_registered(started: dict[str, Any] | None) -> bool:
     return isinstance(data, dict) and data.get("trigger") == "user" and data.get("messageProvider") == "webchat"
 
 
+def event_at(line: bytes) -> Event | None:
+    """The event that a line begins with; None for what is none. What follows its envelope is not looked at."""
+    head = _HEAD.match(line)
+    ts = parse_ts(head[2].decode("ascii", "replace")) if head else None
+    return Event(head[1].decode("utf-8", "replace"), ts, _run_id(head[3]) or None) if head and ts is not None else None
+
+
 def _run_id(token: bytes | None) -> str:
     try:
         return word(DECODER.decode(token.decode())) or "" if token else ""

@@ -22,6 +22,7 @@ from app.domain.model import Gateway
 from app.main import Server
 from app.openclaw.paths import StateDir
 from app.reconcile.reconciler import Reconciler
+from app.web.console import add_console
 from tests.world import UNKNOWN, HeldClock, World, running_since
 
 TOKEN = "a-token-that-is-long-enough"
@@ -61,6 +62,7 @@ class Served:
     def __init__(self, reconciler: Reconciler, token: str | None = TOKEN) -> None:
         self.reconciler = reconciler
         self.app = create_app(reconciler, token)
+        add_console(self.app)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         url = f"http://127.0.0.1:{self.port}"

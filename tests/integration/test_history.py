@@ -79,6 +79,18 @@ def test_an_undo_is_known_with_who_did_it(world: World, settled: Reconciler) -> 
     assert found.sighting.taken_back
 
 
+def test_of_a_repair_that_was_undone_and_then_made_again_the_first_one_counts(
+    world: World, settled: Reconciler
+) -> None:
+    (attempt,), _ = settled.audit.page(1)
+    settled.repairer.undo(attempt, Ask("cli", "ada", "it was at work"))
+    report = run_for(settled, world.clock, 60.0, step=1.0)
+    (finding,) = report.find(STUCK_KEY)
+    again = settled.repairer.settle(finding, Ask("cli", "ada", "now it is over"))
+    assert again.outcome == "applied"
+    assert (one(settled).source, one(settled).outcome) == (attempt.id, "applied, undone by ada")
+
+
 def test_only_what_was_tried_since_then_counts(world: World, settled: Reconciler) -> None:
     (attempt,), _ = settled.audit.page(1)
     assert one(settled, attempt.opened_at).source == attempt.id
