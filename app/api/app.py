@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import breaker, events, health, metrics, problem_pages, problems, repairs, sessions, webhooks
+from app.api import breaker, bulk, events, health, metrics, problem_pages, problems, repairs, sessions, webhooks
 from app.api.auth import Gate
 from app.api.bearer import BearerTokens
 from app.api.callers import everybody
@@ -88,6 +88,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(events.router)
+    app.include_router(bulk.router)
     app.include_router(sessions.router)
     app.include_router(repairs.router)
     app.include_router(breaker.router)

@@ -54,10 +54,31 @@ class Problem(Exception):
         self.extra = extra
 
 
-def problem_body(code: str, detail: str, extra: dict[str, Any] | None = None) -> tuple[int, bytes]:
+_RAISED: dict[type[Exception], str] = {
+    AuditUnavailable: "audit_unavailable",
+    CannotUndo: "cannot_undo",
+    NotOpen: "not_open",
+    NotStuck: "not_stuck",
+    StoreBusy: "store_busy",
+    StoreUnfit: "store_unfit",
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a repair or an undo raised, as the API tells it."""
+    if isinstance(error, Problem):
+        return error
+    return Problem(next(code for kind, code in _RAISED.items() if isinstance(error, kind)), str(error))
+
+
+def problem_members(code: str, detail: str) -> dict[str, Any]:
     status, title, next_step = PROBLEMS[code]
-    body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "next": next_step}
-    return status, orjson.dumps({**body, **(extra or {})})
+    return {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "next": next_step}
+
+
+def problem_body(code: str, detail: str, extra: dict[str, Any] | None = None) -> tuple[int, bytes]:
+    members = problem_members(code, detail)
+    return members["status"], orjson.dumps({**members, **(extra or {})})
 
 
 def problem_response(
@@ -88,19 +109,13 @@ def install(app: FastAPI) -> None:
     async def unexpected(_: Request, __: Exception) -> Response:
         return problem_response("internal", "an unexpected error; the log has the details")
 
-    def told(code: str) -> Any:
-        async def handler(_: Request, error: Exception) -> Response:
-            return problem_response(code, str(error))
-
-        return handler
+    async def raised(_: Request, error: Exception) -> Response:
+        told = problem_of(error)
+        return problem_response(told.code, told.detail)
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(AuditUnavailable, told("audit_unavailable"))
-    app.add_exception_handler(StoreBusy, told("store_busy"))
-    app.add_exception_handler(StoreUnfit, told("store_unfit"))
-    app.add_exception_handler(CannotUndo, told("cannot_undo"))
-    app.add_exception_handler(NotStuck, told("not_stuck"))
-    app.add_exception_handler(NotOpen, told("not_open"))
+    for kind in _RAISED:
+        app.add_exception_handler(kind, raised)
     app.add_exception_handler(Exception, unexpected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,29 +18,34 @@ if TYPE_CHECKING:  # a scan on the command line needs no database library
     from app.audit.models import Attempt
     from app.audit.openings import Opening
     from app.audit.webhooks import Message
+    from app.reconcile.bulk import Came, Choice
 
 STUCK_EXTRAS = (Code.ENDING, Code.ORPHANED, Code.SILENT, Code.NEVER_STARTED, Code.UNPROVABLE)
 """What `?include=` may add to the stuck sessions."""
 
 
-def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bool = True) -> dict[str, Any]:
-    """One session. `stuck_for_seconds` counts from its end, or from its start where it has none."""
-    row, verdict = finding.evidence.row, finding.verdict
-    ended_at = verdict.settlement.ended_at if verdict.settlement else row.ended_at
-    since = ended_at if verdict.settlement else row.started_at
-    running = verdict.code is not Code.SETTLED
-    item: dict[str, Any] = {
-        "session_key": row.key,
-        "session_id": row.session_id,
+def name_finding(finding: Finding) -> dict[str, Any]:
+    """Which session it is."""
+    return {
+        "session_key": finding.key,
+        "session_id": finding.session_id,
         "agent_id": finding.agent_id,
         "state_dir": finding.target.state_dir,
+    }
+
+
+def describe_finding(finding: Finding, policy: Policy, now: int, *, evidence: bool = True) -> dict[str, Any]:
+    """One session."""
+    row, verdict, age = finding.evidence.row, finding.verdict, finding.age(now)
+    item: dict[str, Any] = {
+        **name_finding(finding),
         "verdict": verdict.code,
         "reason": _reason_at(finding, policy, now),
         "status": row.status,
         "target_status": verdict.settlement.status if verdict.settlement else None,
         "started_at": rfc3339(row.started_at),
-        "ended_at": rfc3339(ended_at),
-        "stuck_for_seconds": round(max(0, now - since) / 1000, 3) if running and since is not None else None,
+        "ended_at": rfc3339(verdict.settlement.ended_at if verdict.settlement else row.ended_at),
+        "stuck_for_seconds": round(age, 3) if age is not None else None,
         "due_at": rfc3339(verdict.due_at) if not (finding.held_by or finding.unwritable) else None,
         "held_by": finding.held_by,
         "put_off_until": rfc3339(finding.put_off_until),
@@ -74,13 +81,36 @@ def describe_change(change: Change, policy: Policy, now: int) -> dict[str, Any]:
     finding = change.finding
     if not change.gone:
         return {**describe_finding(finding, policy, now, evidence=False), "was": change.was}
+    return {**name_finding(finding), "verdict": None, "was": change.was}
+
+
+def describe_bulk(
+    choice: Choice,
+    came: list[Came],
+    stopped: Exception | None,
+    told: Callable[[Exception], dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """A bulk repair: what came of each session, and what was left; `told` makes a problem (RFC 9457) of an error."""
+
+    def described(each: Came) -> dict[str, Any]:
+        record = {**describe_attempt(each.attempt, dry_run=dry_run), "evidence": None} if each.attempt else None
+        return {**name_finding(each.finding), "repair": record, "problem": told(each.error) if each.error else None}
+
+    def word(each: Came) -> str:
+        if each.error is not None:
+            return str(told(each.error)["type"]).rpartition("/")[2]
+        return (each.attempt.outcome if each.attempt else None) or "planned"
+
     return {
-        "session_key": finding.key,
-        "session_id": finding.session_id,
-        "agent_id": finding.agent_id,
-        "state_dir": finding.target.state_dir,
-        "verdict": None,
-        "was": change.was,
+        "dry_run": dry_run,
+        "items": [described(each) for each in came],
+        "summary": Counter(map(word, came)),
+        "not_tried": [name_finding(f) for f in choice.taken[len(came) :]],
+        "stopped": told(stopped) if stopped else None,
+        "left_out": [{**name_finding(f), "why": why} for f, why in choice.left_out],
+        "more": choice.more,
     }
 
 

@@ -51,6 +51,14 @@ class Finding:
         """Why none of our hands can settle it; it is shown, and not tried."""
         return self.hand.why_not
 
+    def age(self, now: int) -> float | None:
+        """Seconds since its end, or since its start where it has none; None where it does not run, or nobody knows."""
+        if self.verdict.code is Code.SETTLED:
+            return None
+        settlement = self.verdict.settlement
+        since = settlement.ended_at if settlement else self.evidence.row.started_at
+        return max(0, now - since) / 1000 if since is not None else None
+
     @property
     def known_issue(self) -> KnownIssue | None:
         """The issue of OpenClaw that makes it flap, where that can be told; None also where it does not."""
