@@ -9,11 +9,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 GATEWAYS := .gateways
 LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
 NEWEST := $(GATEWAYS)/2026.9.6
-<<<<<<< HEAD
-.PHONY: help run demo test test-faults test-image test-live test-hands test-hands-briefly bench soak lint lock clean
-=======
-.PHONY: help run demo test test-browser test-faults test-image test-live test-hands test-hands-briefly soak lint lock clean
->>>>>>> main
+.PHONY: help run demo test test-browser test-faults test-image test-live test-hands test-hands-briefly bench soak lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
