@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.api.conftest import FAILED, add_row, write_rows
+from tests.api.conftest import FAILED, add_row
 from tests.command import Clawmend, one_line
 from tests.world import World, attempts, tree_unchanged
 
