@@ -67,7 +67,10 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.state.ways = (shown, app.state.logins)
     app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
     app.add_middleware(
-        Gate, ways=app.state.ways, allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host)
+        Gate,
+        ways=app.state.ways,
+        allowed_hosts=(*reconciler.settings.allowed_hosts, reconciler.settings.host),
+        origins=reconciler.settings.cors_origins,
     )
     if reconciler.settings.cors_origins:  # before the gate: a browser asks first, without the token
         app.add_middleware(

@@ -12,11 +12,14 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.callers import WayIn, caller_of
+from app.api.logins import origin_of
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.domain.caller import NOBODY
 
 OPEN_PATHS = ("/", "/console/login", "/health", "/livez", "/metrics", "/readyz")
 OPEN_PREFIXES = ("/console/static/", "/problems/")
+_CONSOLE = "/console/"
+_READING = ("GET", "HEAD", "OPTIONS")
 BODY_LIMIT = 64 << 10
 _NOTHING_SHOWN = "this call needs a bearer token"
 _CHALLENGE = b'Bearer realm="clawmend"'
@@ -52,14 +55,18 @@ def _made(path: Path) -> bool:
 
 
 class Gate:
-    """Refuses foreign hosts (a rebound name), who is not known, and oversized bodies.
+    """Refuses foreign hosts (a rebound name), pages of other origins, who is not known, and oversized bodies.
 
     Routes find who asks in `request.state.caller`: on an open path that may be NOBODY.
     """
 
-    def __init__(self, app: ASGIApp, *, ways: tuple[WayIn, ...], allowed_hosts: tuple[str, ...]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, ways: tuple[WayIn, ...], allowed_hosts: tuple[str, ...], origins: tuple[str, ...] = ()
+    ) -> None:
+        """`origins`: of the pages that may do more than read, beside our own."""
         self._app = app
         self._ways = ways
+        self._origins = origins
         self._hosts = frozenset({"localhost", *(host.lower() for host in allowed_hosts)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +81,11 @@ class Gate:
             await _refuse(send, "forbidden_host", "the Host header names a host that is not served here")
             return
         path = scope["path"]
-        caller = caller_of(HTTPConnection(scope), self._ways)
+        connection = HTTPConnection(scope)
+        if self._is_foreign(connection):
+            await _refuse(send, "foreign_origin", "the browser says that a page of another origin asks for it")
+            return
+        caller = caller_of(connection, self._ways)
         if caller is NOBODY and path not in OPEN_PATHS and not path.startswith(OPEN_PREFIXES):
             shown = b"authorization" in headers
             detail = "the token is not known here: it is wrong, revoked or expired" if shown else _NOTHING_SHOWN
@@ -86,6 +97,15 @@ class Gate:
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, _bounded(receive), send)
+
+    def _is_foreign(self, connection: HTTPConnection) -> bool:
+        """A page of another origin that asks for more than to read: where no token is asked for, its user's browser
+        would be let in. The console's forms have a check of their own.
+        """
+        origin = connection.headers.get("origin", "").lower()
+        if not origin or connection.scope["method"] in _READING or connection.scope["path"].startswith(_CONSOLE):
+            return False
+        return origin not in self._origins and origin_of(connection) is None
 
     def _serves(self, host: str) -> bool:
         """An address cannot be rebound, so every address is served; of names only those that were named."""

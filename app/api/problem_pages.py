@@ -21,6 +21,7 @@ MEANINGS: dict[str, str] = {
         "What the console's buttons send is taken from the console's own page only: with the origin of this very host, and with the "
         "secret that the page of this login carries. This request had not both. Nothing was done."
     ),
+    "foreign_origin": "A browser sent this for a page of another origin, which is not in CLAWMEND_CORS_ORIGINS, and it was to do more than read. Where CLAWMEND_AUTH is off any page that its user has open could else repair sessions. Nothing was done.",
     "not_found": "No such path, or no session or repair of this id. A session is found by its sessionId or its key as the last pass saw it: one that is new may take a few seconds.",
     "method_not_allowed": "The path is there, but takes other methods. The header `Allow` lists them.",
     "not_stuck": "The evidence does not show that the session is finished, so nothing was written. `detail` has the verdict, `evidence` what it rests on: docs/reference/verdicts.md explains each.",

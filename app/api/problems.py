@@ -23,6 +23,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "forbidden_host": (403, "This Host is not served", "Ask for localhost or an IP address, or name the host in CLAWMEND_ALLOWED_HOSTS."),
     "forbidden": (403, "This token may not do that", "Use a token that has the scope named in `scope`: docs/reference/api.md says which call needs which."),
     "foreign_form": (403, "This form was not sent from the console", "Load the console again, and do it from there; a proxy has to pass the Host header on."),
+    "foreign_origin": (403, "A page of another origin may not do that", "Name its origin in CLAWMEND_CORS_ORIGINS, if it is yours."),
     "not_found": (404, "There is no such thing", "GET /sessions and GET /repairs list what there is."),
     "method_not_allowed": (405, "This method does not fit here", "docs/reference/api.md lists the calls."),
     "not_stuck": (409, "The session may not be settled", "Look at the evidence; `force` with `target_status` settles what cannot be proven."),

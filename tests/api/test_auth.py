@@ -193,3 +193,27 @@ def test_a_token_file_without_a_token_in_it_is_refused_and_left_as_it_is(tmp_pat
         load_or_make_token(path)
     assert "short" not in str(refused.value)
     assert path.read_bytes() == text
+
+
+FOREIGN = ("https://elsewhere.example", "http://127.0.0.1:1", "null")
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("auth", ["off", "token"])
+def test_a_page_of_another_origin_may_do_nothing(world: World, serve: Serve, origin: str, auth: str) -> None:
+    world.stuck()
+    server = serve(auto_repair=False, auth=auth)
+    before = store_bytes(server)
+    answer = server.http.post(f"/sessions/{STUCK_SESSION_ID}/repair", headers={"origin": origin})
+    assert (answer.status_code, answer.json()["type"]) == (403, "/problems/foreign_origin")
+    assert store_bytes(server) == before
+
+
+def test_our_own_pages_those_that_are_named_and_who_is_no_browser_may(world: World, serve: Serve) -> None:
+    world.stuck()
+    server = serve(auto_repair=False, auth="off", cors_origins=("https://mine.example",))
+    own = str(server.http.base_url).rstrip("/")
+    for headers in ({"origin": own}, {"origin": "https://mine.example"}, {}):
+        answer = server.http.post(f"/sessions/{STUCK_SESSION_ID}/repair", json={"dry_run": True}, headers=headers)
+        assert answer.status_code == 200, answer.text
+    assert server.http.get("/sessions", headers={"origin": FOREIGN[0]}).status_code == 200

@@ -12,7 +12,8 @@ from app.domain.caller import Caller, Scope
 from app.domain.model import Code
 from tests.api.conftest import Serve, Served, wait_until, write_rows
 from tests.api.console import Person
-from tests.world import STUCK_KEY, World
+from tests.stuck_rows import stuck as in_a_database
+from tests.world import ABSENT, STUCK_KEY, World
 
 READER = Caller("rita", Scope.READ.all_in_it)
 REPAIRER = Caller("rob", Scope.REPAIR.all_in_it)
@@ -115,6 +116,28 @@ def test_a_repair_and_its_undo_are_kept_with_the_name_of_who_asked_and_the_reaso
     again = stuck.send(f"/console/repairs/{repair['id']}/undo", reason="once more")
     assert (again.status_code, again.headers["hx-retarget"]) == (409, ".said")
     assert "This repair cannot be taken back" in again.text
+
+
+def test_a_session_whose_row_lives_in_a_database_is_shown_settled_and_given_back_like_any_other(
+    world: World, serve: Serve
+) -> None:
+    row = in_a_database(world)
+    world.gateway = ABSENT
+    before = row.node()
+    server = serve(auto_repair=False)
+    person = Person(server)
+    person.log_in()
+    (item,) = server.http.get("/sessions/stuck").json()["items"]
+    reference = person.reference_of(item["session_key"])
+    opened = person.http.get(f"/console/sessions/{reference}").text
+    assert '<svg role="img" aria-label="The session in time. ' in opened
+    assert "Repair: settle as failed" in opened
+    assert "Settled." in person.send(f"/console/sessions/{reference}/repair", reason="the user waits").text
+    assert row.database.entry()["status"] == "failed"
+    (repair,) = server.http.get("/repairs").json()["items"]
+    assert "Taken back." in person.send(f"/console/repairs/{repair['id']}/undo", reason="it was too early").text
+    assert row.node() == before
+    person.http.close()
 
 
 def test_what_is_done_needs_a_reason(stuck: Person, world: World) -> None:

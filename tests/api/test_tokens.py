@@ -73,7 +73,8 @@ def test_who_may_only_read_is_refused_by_every_call_that_is_not_a_reading_one(
     holder = a_token(world, reconciler.audit, "rita", Scope.READ)
     server = serve(reconciler)
     before = store_bytes(server)
-    changing = [(method, path) for _, method, path in every_call(server) if method not in ("GET", "HEAD")]
+    calls = ((method, path) for _, method, path in every_call(server) if not path.startswith("/console/"))
+    changing = [(method, path) for method, path in calls if method not in ("GET", "HEAD")]
     assert len(changing) >= 3, "a repair, its undo, the closing of the breaker"
     for method, path in changing:
         answer = server.bare.request(method, path, headers=holder, json={})

@@ -53,11 +53,17 @@ def completed(home: Path, *words: str) -> list[str]:
     return in_bash(home, script).split()
 
 
+REPAIRS = {
+    *("--apply", "--force", "--json", "--reason", "--help"),
+    *("--all", "--verdict", "--agent", "--min-age", "--max"),
+}
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
         (("sc",), {"scan"}),
-        (("repair", "--"), {"--apply", "--force", "--json", "--reason", "--help"}),
+        (("repair", "--"), REPAIRS),
         (("repair", "--force", ""), {"done", "failed", "timeout", "killed"}),
         (("plugin", ""), {"install", "status", "remove"}),
     ],
@@ -68,7 +74,7 @@ def test_bash_completes_commands_options_and_values(home: Path, words: tuple[str
 
 def test_installed_it_is_there_in_the_next_shell_and_nothing_else_of_the_home_is_touched(home: Path) -> None:
     (home / ".bashrc").write_text("# mine\n")
-    in_bash(home, "clawmend --install-completion")
+    in_bash(home, "clawmend --install-completion && true")  # by itself bash would become it, and no shell be found
     assert (home / ".bashrc").read_text().startswith("# mine\n")
     assert "_clawmend_completion" in in_bash(home, 'source "$HOME/.bashrc"; complete -p clawmend')
     assert oct((home / ".bash_completions" / "clawmend.sh").stat().st_mode)[-3:] == "600"
