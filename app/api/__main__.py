@@ -7,11 +7,14 @@ import tempfile
 
 from app.api.app import create_app
 from app.api.openapi import text_of
-from app.building import build_reconciler
+from app.audit.log import AuditLog
+from app.clock import SystemClock
+from app.reconcile.reconciler import Reconciler
 from app.settings import Settings
 
 with tempfile.TemporaryDirectory() as folder:
     settings = Settings(database_url=f"sqlite:///{folder}/audit.db", state_dir=(folder,), gateway="off")
-    reconciler = build_reconciler(settings)
-    sys.stdout.write(text_of(create_app(reconciler, "a token that is not used").openapi()))
-    reconciler.audit.dispose()
+    audit = AuditLog(settings.database_url)
+    app = create_app(Reconciler(settings, SystemClock(), audit, {}), "a token that is not used")
+    sys.stdout.write(text_of(app.openapi()))
+    audit.dispose()

@@ -37,7 +37,7 @@ class Call:
 
 
 _FIRST = "$response.body#/items/0/"
-_KEYED = ("bad_request", "in_progress", "key_reused", "audit_unavailable", "invalid")
+_KEYED = ("bad_request", "foreign_origin", "in_progress", "key_reused", "audit_unavailable", "invalid")
 _REPAIRED = (*_KEYED, "not_found", "store_unfit", "store_busy", "too_many")
 _TAGGED = ("ETag", "Cache-Control")
 
@@ -236,6 +236,7 @@ DETAILS: dict[str, str] = {
     "cannot_undo": "this row has been changed again since, by attempt 01a20273-1b02-7e29-88c8-854ba7a8959f",
     "forbidden": "this needs the scope repair, which the token of grafana has not",
     "forbidden_host": "the Host header names a host that is not served here",
+    "foreign_origin": "the browser says that a page of another origin asks for it",
     "in_progress": "the same request, with this key, is under way",
     "internal": "an unexpected error; the log has the details",
     "invalid": "Input should be less than or equal to 500",
