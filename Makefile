@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-inp
 GATEWAYS := .gateways
 LIVE_GATEWAYS := $(GATEWAYS)/2026.5.18 $(GATEWAYS)/2026.7.1
 NEWEST := $(GATEWAYS)/2026.9.6
-.PHONY: help run demo test test-browser test-faults test-image test-live test-hands test-hands-briefly bench soak lint lock clean
+.PHONY: help run demo test test-browser test-faults test-image test-live test-hands test-hands-briefly bench soak lint lock openapi clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ lock: $(VENV)/.installed-dev ## compile the lock files again
 	  $(VENV)/bin/uv pip compile pyproject.toml --group $$group --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet -o requirements-$$group.lock; \
 	done
+
+openapi: $(VENV)/.installed-dev ## make docs/reference/openapi.json again, from the code and from answers that are recorded now
+	@$(PY) -m tests.api.recorded >$(VENV)/examples.json && mv $(VENV)/examples.json app/api/examples.json
+	@$(PY) -m app.api >$(VENV)/openapi.json && mv $(VENV)/openapi.json docs/reference/openapi.json
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) $(GATEWAYS) .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -17,6 +17,7 @@ from app.api.callers import everybody
 from app.api.idempotency import Idempotency
 from app.api.lists import Lists
 from app.api.logins import Logins
+from app.api.openapi import document_answers
 from app.api.pace import RepairPace
 from app.notify.news import Newsroom
 from app.notify.webhooks import Webhooks
@@ -97,4 +98,5 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     app.include_router(breaker.router)
     app.include_router(webhooks.router)
     app.include_router(problem_pages.router)
+    document_answers(app)
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Body, Depends, Query, Request
@@ -32,7 +32,14 @@ router = APIRouter(prefix="/sessions", tags=["sessions"], dependencies=[Depends(
 class RepairRequest(BaseModel):
     """Why, and how. `force` settles a session that is not proven finished and then needs `target_status`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
+            "then": {"properties": {"target_status": {"type": "string"}}, "required": ["target_status"]},
+            "else": {"properties": {"target_status": {"type": "null"}}},
+        },
+    )
 
     reason: str = Field(default="no reason given", min_length=1, max_length=500)
     dry_run: bool = False
@@ -48,15 +55,21 @@ class Filters(BaseModel):
     agent: str | None = Field(default=None, max_length=200)
     min_age: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
     limit: int | None = Field(default=None, ge=1, le=10_000)
-    cursor: str | None = Field(default=None, max_length=8_192)
+    cursor: str | None = Field(default=None, max_length=8_192, json_schema_extra={"format": "cursor"})
+
+
+def _words(known: tuple[Code, ...]) -> dict[str, Any]:
+    """As the schema has what `_codes` takes."""
+    word = rf"\s*({'|'.join(known)})?\s*"
+    return {"pattern": f"^{word}(,{word})*$"}
 
 
 class StuckFilters(Filters):
-    include: str = Field(default="", max_length=200)
+    include: str = Field(default="", max_length=200, json_schema_extra=_words(STUCK_EXTRAS))
 
 
 class AllFilters(Filters):
-    verdict: str = Field(default="", max_length=200)
+    verdict: str = Field(default="", max_length=200, json_schema_extra=_words(tuple(Code)))
 
 
 @router.head("/stuck", include_in_schema=False)
