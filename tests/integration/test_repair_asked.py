@@ -19,7 +19,7 @@ from app.audit.models import Attempt
 from app.domain.describe import describe_evidence
 from app.domain.model import Verdict
 from app.openclaw.quiet import StoreBusy
-from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit
+from app.reconcile.asking import Ask, CannotUndo, Changed, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding
 from tests.world import (
@@ -73,6 +73,35 @@ def refused(case: Case, error: type[Exception], why: str) -> Iterator[None]:
         yield
     assert str(raised.value) == why
     assert case.recorded() == before
+
+
+def only_as_seen(case: Case) -> Ask:
+    return replace(PERSON, only_if=frozenset({case.seen.fingerprint}))
+
+
+def test_who_asks_only_while_it_is_as_seen_is_told_what_it_is_now(case: Case) -> None:
+    ask = only_as_seen(case)
+    case.world.append(case.world.event("prompt.submitted", case.world.clock.now()))
+    with pytest.raises(Changed) as raised:
+        case.settle(ask)
+    found = raised.value.finding
+    assert found is not None
+    words = f"it is working: {found.verdict.reason}"
+    assert str(raised.value) == f"its fingerprint is another by now: {words}"
+    assert case.world.row()["status"] == "running"
+
+
+def test_who_asks_only_while_it_is_as_seen_is_told_when_its_row_is_gone(case: Case) -> None:
+    ask = only_as_seen(case)
+    case.world.write_store(b"{}")
+    with refused(case, Changed, "its fingerprint is another by now: its row is gone"):
+        case.settle(ask)
+
+
+@pytest.mark.parametrize("any_is_good", [False, True])
+def test_who_asks_only_while_it_is_as_seen_is_obeyed_when_it_is(case: Case, any_is_good: bool) -> None:
+    ask = replace(PERSON, only_if=frozenset({"*"})) if any_is_good else only_as_seen(case)
+    assert case.settle(ask).outcome == "applied"
 
 
 # --- what is written down ---
