@@ -18,7 +18,7 @@ def finding(key: str, code: Code, *, started_at: int = 1_000, ended_at: int | No
 
 
 def board(*findings: Finding, **more: object) -> Board:
-    return board_of(Report(1, stores=(StoreState(STORE, findings=findings),), **more))  # type: ignore[arg-type]
+    return board_of(Report(1, stores=(StoreState(STORE, open=findings),), **more))  # type: ignore[arg-type]
 
 
 def keys(made: Board, wanted: Wanted) -> list[str]:
