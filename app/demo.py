@@ -58,10 +58,11 @@ def demo_settings(settings: Settings) -> Settings:
     _claimed(folder)
     state.mkdir(mode=0o700)
     make_state(state, SystemClock().now() - _AGO_MS - STUCK_END_MS)
+    settled = f"about {settings.stale_after_seconds:g} s from now" if settings.auto_repair else "when you ask for it"
     print(
         f"\n  DEMO: no OpenClaw state is looked at. This is a demo state in {state},\n"
         "  made from recordings of a real gateway (2026.5.18), their times moved to now. One session in it is\n"
-        f"  really stuck; it is settled about {settings.stale_after_seconds:g} s from now. Watch it:\n\n"
+        f"  really stuck; it is settled {settled}. Watch it:\n\n"
         f'    curl -H "Authorization: Bearer $(cat {folder / "token"})" '
         f"http://{settings.host}:{settings.port}/sessions/stuck\n",
         flush=True,

@@ -90,6 +90,15 @@ def test_the_demo_is_clearly_labelled(home: Path, capsys: pytest.CaptureFixture[
     assert (own_folder(home) / "DEMO.txt").read_text().startswith("A DEMO")
 
 
+def test_the_demo_promises_no_repair_where_nothing_is_settled_by_itself(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo_settings(settings())
+    assert "it is settled about 30 s from now" in capsys.readouterr().out
+    demo_settings(settings().model_copy(update={"auto_repair": False}))
+    assert "it is settled when you ask for it" in capsys.readouterr().out
+
+
 def test_the_demo_lies_in_a_folder_of_its_own_and_touches_no_real_state(home: Path) -> None:
     (home / ".openclaw").mkdir()
     (home / ".openclaw" / "openclaw.json").write_text("{}")
