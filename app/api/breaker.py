@@ -22,7 +22,7 @@ router = APIRouter(prefix="/breaker", tags=["breaker"], dependencies=[Depends(de
 class CloseRequest(BaseModel):
     """Why what waits may be settled: it goes into the audit."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: str = Field(min_length=1, max_length=500)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Body, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -26,14 +26,22 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 class BulkRequest(BaseModel):
     """Which sessions, how many at most, and why. There is no `force`: what is not proven is settled by its own name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     verdict: list[Literal["stuck", "ending"]] = Field(default=["stuck"], min_length=1, max_length=2)
     agent: str | None = Field(default=None, max_length=200)
     min_age: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
-    max: int = Field(default=10, ge=1, le=500)
+    max: int = Field(default=10, ge=1, le=500, strict=False)
     dry_run: bool = True
     reason: str = Field(default="no reason given", min_length=1, max_length=500)
+
+    @field_validator("max", mode="before")
+    @classmethod
+    def _is_a_number(cls, given: object) -> object:
+        """JSON has one kind of numbers: 10.0 is an integer, "10" and true are not."""
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            raise ValueError("a number is wanted")  # noqa: TRY004  (pydantic tells of this one)
+        return given
 
 
 @router.post("/repair")

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
 
 from app.api.contract import (
@@ -63,7 +63,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     schemas |= shapes["$defs"] | {"WrongValues": _WRONG_VALUES}
     schemas |= {_problem_name(code): _problem_schema(code) for code in sorted(_told())}
     examples = orjson.loads(_EXAMPLES.read_bytes())
-    heads = {r.path_format for r in app.routes if isinstance(r, APIRoute) and "HEAD" in (r.methods or ())}
+    heads = {r.path_format for r in iter_route_contexts(app.routes) if "HEAD" in (r.methods or ())}
     for path, methods in made["paths"].items():
         for method, operation in [*methods.items()]:
             call = CALLS[method, path]
@@ -97,6 +97,8 @@ def _complete(operation: dict[str, Any], call: Call, examples: dict[str, Any], s
     for parameter in operation.get("parameters", []):
         parameter["description"] = PARAMETERS[parameter["name"].lower()]
         _without_null(parameter["schema"])
+        if parameter["name"] == "code":
+            parameter["schema"]["enum"] = list(PROBLEMS)
     for name in call.sent:
         said, schema = HEADERS_SENT[name]
         header = {"name": name, "in": "header", "required": False, "description": said, "schema": schema}

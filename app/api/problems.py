@@ -9,12 +9,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.audit.log import AuditUnavailable
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.breaker import NotOpen
 
+_METHODS = ("GET", "HEAD", "POST")
 MEDIA_TYPE = "application/problem+json"
 
 PROBLEMS: dict[str, tuple[int, str, str]] = {
@@ -96,10 +98,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, Problem)  # noqa: S101
         return problem_response(error.code, error.detail, error.extra, error.headers)
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
-        return problem_response(code, str(error.detail), headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(app, request))
+        return problem_response(code, str(error.detail), headers=headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -120,3 +125,8 @@ def install(app: FastAPI) -> None:
     for kind in _RAISED:
         app.add_exception_handler(kind, raised)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of all the routes to a path: the router names those of the first only (RFC 9110, section 15.5.6)."""
+    return [m for m in _METHODS if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in app.routes)]

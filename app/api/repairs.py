@@ -28,7 +28,7 @@ router = APIRouter(prefix="/repairs", tags=["repairs"], dependencies=[Depends(de
 
 
 class UndoRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: str = Field(default="no reason given", min_length=1, max_length=500)
     dry_run: bool = False

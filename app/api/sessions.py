@@ -34,6 +34,7 @@ class RepairRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
             "then": {"properties": {"target_status": {"type": "string"}}, "required": ["target_status"]},
