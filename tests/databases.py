@@ -20,7 +20,6 @@ from typing import Any
 from app.demo import shifted
 from app.domain.describe import rfc3339
 from app.openclaw.paths import DATABASE_NAME
-from app.openclaw.state_database import STATE_DATABASE
 from tests.world import World
 
 RECORDED = Path(__file__).parent / "recordings"
@@ -125,7 +124,7 @@ class StateDatabase:
     """The database of a state dir, as its gateway left it: leases, the list of databases, who works on what."""
 
     def __init__(self, state: Path) -> None:
-        self.path = state / "state" / STATE_DATABASE
+        self.path = state / "state" / "openclaw.sqlite"
 
     def make(self, script: str) -> None:
         self.path.parent.mkdir(exist_ok=True)
