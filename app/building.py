@@ -18,21 +18,21 @@ class CannotStart(Exception):
     """The service cannot come up; the message says why and what to do."""
 
 
-def open_audit(settings: Settings) -> AuditLog:
-    """The audit database, migrated. Raises CannotStart."""
+def open_audit(settings: Settings, *, stays: bool = False) -> AuditLog:
+    """The audit database, migrated; `stays`: for a service, whose memory is to stay small. Raises CannotStart."""
     try:
         audit = AuditLog(settings.database_url)
-        audit.migrate()
+        audit.migrate(apart=stays)
     except Exception as error:
         raise CannotStart(f"the audit database {_shown(settings.database_url)} cannot be opened: {error}") from error
     return audit
 
 
-def build_reconciler(settings: Settings) -> Reconciler:
-    """A reconciler on the real clock and a migrated audit database. Raises CannotStart."""
+def build_reconciler(settings: Settings, *, stays: bool = False) -> Reconciler:
+    """A reconciler on the real clock and a migrated audit database (`stays`: as there). Raises CannotStart."""
     from app.reconcile.reconciler import Reconciler  # noqa: PLC0415  (who only reads the audit does without)
 
-    audit = open_audit(settings)
+    audit = open_audit(settings, stays=stays)
     clock = SystemClock()
     return Reconciler(settings, clock, audit, os.environ, links=build_links(settings, clock))
 

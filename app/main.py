@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in unknown_settings(os.environ):
         logger.warning("%s is no setting of Clawmend; is it misspelt?", name)
-    reconciler = build_reconciler(settings)
+    reconciler = build_reconciler(settings, stays=True)
     app = create_app(reconciler, _token(settings))
     add_console(app)
     logger.info("Clawmend on http://%s:%d looks at %s", settings.host, settings.port, _places(reconciler))

@@ -9,7 +9,8 @@ from typing import Any
 
 from app.domain.entry import entry_of, settled_entry
 from app.domain.model import Settlement
-from app.openclaw.database_write import Replacement, Written, replace_entry
+from app.openclaw.database_write import replace_entry
+from app.openclaw.replacement import Replacement, Written
 from tests.databases import LOCKED_OUT, NEWEST, AgentDatabase, StateDatabase, recorded, state_database
 from tests.world import World
 

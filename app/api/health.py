@@ -6,7 +6,7 @@ Each call answers in the shape of the IETF draft for health checks to who sends 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import APIRouter, Request
@@ -16,9 +16,11 @@ from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
 from app.domain.describe import rfc3339
 from app.domain.model import Code
 from app.reconcile.breaker import Breaker
-from app.reconcile.gateways import GatewayLinks
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.service import Service
+
+if TYPE_CHECKING:
+    from app.reconcile.gateways import GatewayLinks
 
 router = APIRouter(tags=["health"])
 

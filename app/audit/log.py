@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.audit.migrate import migrate
+from app.audit.migrate import migrate, migrate_in_a_process
 from app.audit.models import ATTEMPTS, Attempt, Outcome
 
 
@@ -40,9 +40,10 @@ class AuditLog:
         self._engine = make_engine(url)
         self._url = url
 
-    def migrate(self) -> None:
+    def migrate(self, *, apart: bool = False) -> None:
+        """Bring the database to our schema; `apart`: in a process that ends, for one who stays. Raises RuntimeError."""
         with _told():
-            migrate(self._engine)
+            (migrate_in_a_process if apart else migrate)(self._engine)
 
     def dispose(self) -> None:
         self._engine.dispose()

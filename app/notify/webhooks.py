@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
+from typing import TYPE_CHECKING
 
-import httpx
 import orjson
 from starlette.concurrency import run_in_threadpool
 
@@ -17,8 +17,12 @@ from app.domain.describe import rfc3339
 from app.domain.signing import key_of
 from app.notify.news import News
 from app.notify.notices import GROUPS, Notice, notices
-from app.notify.receiver import Receiver
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from app.notify.receiver import Receiver
 
 MOST_WAITING = 1_000
 """As many messages wait for one receiver; the oldest of more are not delivered."""
@@ -40,6 +44,10 @@ class Webhooks:
         self._client: httpx.AsyncClient | None = None
         secret = settings.webhook_secret
         if settings.webhook_urls and secret is not None:
+            import httpx  # noqa: PLC0415  (who sends nothing does without)
+
+            from app.notify.receiver import Receiver  # noqa: PLC0415
+
             # no proxy, no .netrc: what is sent goes to the named URL and to nobody else
             self._client = httpx.AsyncClient(
                 verify=ssl.create_default_context(), trust_env=False, timeout=settings.webhook_timeout_seconds

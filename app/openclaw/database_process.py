@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from app.openclaw.database_write import Replacement, Written, replace_entry
+from app.openclaw.replacement import Replacement, Written
 
 _PATIENCE = 15.0
 """Seconds for all of it: to start, to wait for a lock, to write, to close."""
@@ -46,6 +46,8 @@ def replace_in_a_process(what: Replacement, now: int, patience: float = _PATIENC
 
 
 def _main() -> None:
+    from app.openclaw.database_write import replace_entry  # noqa: PLC0415  (it brings an SQLite of its own)
+
     order: dict[str, Any] = json.load(sys.stdin)
     what = order["what"]
     texts = {name: base64.b64decode(what[name]) for name in ("before", "after")}

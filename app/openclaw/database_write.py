@@ -15,8 +15,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Literal
 
 import apsw
 
@@ -27,43 +25,13 @@ from app.openclaw.database import LONGEST_VALUE, identify
 from app.openclaw.database_leases import read_leases, still_open, under_maintenance
 from app.openclaw.folder import FileProblem, Folder, problem_of
 from app.openclaw.processes import is_local
+from app.openclaw.replacement import Kind, Replacement, Written
 from app.openclaw.sessions_database import KNOWN_SCHEMAS
 
 _WAIT_MS = 1_000
 """For a lock that somebody else has; the gateway holds its own for some milliseconds."""
 _STEP = 1_000
 _PENDING = "session_canonical_validation_pending"
-
-Kind = Literal["written", "changed", "refused", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """What is to be written, and where. `before` and `after` are whole texts of `entry_json`."""
-
-    state_dir: str
-    root: str
-    """Below this folder no component of the path may be a link."""
-    path: str
-    """Of the agent's database."""
-    key: str
-    before: bytes
-    after: bytes
-    live: bool
-    """The gateway runs, and has said that nothing runs for this key. Otherwise no process may have it open."""
-    hold_seconds: float
-    """As long as this may pass from BEGIN to COMMIT: the gateway's one thread stands still when it wants to write."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of it. The table in docs/explanation/sqlite-writing.md explains each code."""
-
-    kind: Kind
-    code: str = ""
-    detail: str = ""
-    held_ms: float | None = None
-    """How long the write lock was held."""
 
 
 class _Stop(Exception):

@@ -18,9 +18,9 @@ from app.audit.models import Attempt, Outcome
 from app.clock import Clock
 from app.domain.splice import CannotSplice
 from app.openclaw.database_process import replace_in_a_process
-from app.openclaw.database_write import Replacement, Written
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StoreTarget
+from app.openclaw.replacement import Replacement, Written
 from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.attempts import OtherHand, Rewrite, Stop, write_outcome, write_plan
 from app.reconcile.file_hand import MOST_TRIES

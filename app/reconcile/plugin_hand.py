@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
@@ -23,7 +23,9 @@ from app.openclaw.gateway_plugin import Changed, NotReached, Order, Unanswered, 
 from app.openclaw.paths import StoreTarget
 from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.attempts import Rewrite, Stop, write_outcome, write_plan
-from app.reconcile.gateways import GatewayLinks
+
+if TYPE_CHECKING:
+    from app.reconcile.gateways import GatewayLinks
 
 _MOVED_ON = ("missing", "session-id", "started-at", "not-running", "active-run", "changed")
 """Why the plugin changes nothing since the row is no longer one to change; any other reason is a refusal."""

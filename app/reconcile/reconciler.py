@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from app.audit.log import AuditLog, AuditUnavailable, Counted
 from app.audit.models import Attempt, Outcome, Trigger
@@ -19,7 +20,6 @@ from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.breaker import Breaker
 from app.reconcile.due import Due
-from app.reconcile.gateways import GatewayLinks
 from app.reconcile.looks import Looker
 from app.reconcile.marks import Marks
 from app.reconcile.plugin_hand import PluginHand
@@ -29,6 +29,9 @@ from app.reconcile.report import Finding, Report
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.reconcile.gateways import GatewayLinks
 
 logger = logging.getLogger("clawmend")
 

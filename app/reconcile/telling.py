@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
@@ -13,9 +14,11 @@ from app.domain.model import Row
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.attempts import target_of
-from app.reconcile.gateways import GatewayLinks
 from app.reconcile.standing import is_as_written, row_in
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.reconcile.gateways import GatewayLinks
 
 
 class Teller:

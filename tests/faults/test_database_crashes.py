@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 import pytest
 
-from app.openclaw.database_write import Written
+from app.openclaw.replacement import Written
 from tests.faults.crash.child import Child, Say
 from tests.faults.crash.trace import BEGIN, EIO, END, ENOSPC, GO, KILL, Call, Trace, Watched, let_me_be_traced, why_not
 from tests.stuck_rows import Stuck, stuck

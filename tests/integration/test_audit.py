@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ from app.openclaw import swap
 from app.reconcile.asking import Ask, CannotUndo
 from tests.world import STUCK_KEY, World, attempts, finding_of, run_for, run_pass, tree_unchanged
 
-SCRIPTS = Path(__file__).parents[2] / "alembic"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "alembic"
 PERSON = Ask("api", "a person", "a test")
 
 
@@ -107,6 +111,28 @@ def test_a_database_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
         migrate(engine)
     assert set(schema(engine)) == set(METADATA.tables)
     engine.dispose()
+
+
+def test_who_stays_has_it_migrated_by_a_process_that_ends_and_loads_nothing_for_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'audit.db'}"
+    stays = "import sys; from app.audit.log import AuditLog; AuditLog(sys.argv[1]).migrate(apart=True)"
+    said = f"{stays}; print('alembic' in sys.modules)"
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run([sys.executable, "-c", said, url], capture_output=True, text=True, check=True, env=here)
+    assert shown.stdout == "False\n"
+    engine = make_engine(url)
+    assert set(schema(engine)) == set(METADATA.tables)
+    engine.dispose()
+
+
+def test_what_the_process_that_migrates_says_is_said(tmp_path: Path) -> None:
+    log = AuditLog(f"sqlite:///{tmp_path / 'audit.db'}")
+    log.migrate()
+    with sqlite3.connect(tmp_path / "audit.db") as other:
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(RuntimeError, match="of a newer Clawmend"):
+        log.migrate(apart=True)
+    log.dispose()
 
 
 def test_the_file_is_for_its_owner_only_and_so_is_its_folder(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.model import Gateway
-from app.openclaw.database_write import Replacement, Written
 from app.openclaw.processes import start_ticks
+from app.openclaw.replacement import Replacement, Written
 from app.reconcile import database_hand
 from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.audit.models import Attempt, Outcome
-from app.openclaw.database_write import Replacement, Written
+from app.openclaw.replacement import Replacement, Written
 from app.reconcile import database_hand
 from app.reconcile.asking import NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.audit.models import Attempt, Outcome
-from app.openclaw.database_write import Replacement, Written
+from app.openclaw.replacement import Replacement, Written
 from app.reconcile import database_hand
 from app.reconcile.asking import StoreUnfit
 from app.reconcile.reconciler import Reconciler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.openclaw.database_process import replace_in_a_process
-from app.openclaw.database_write import Written
+from app.openclaw.replacement import Written
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World
 

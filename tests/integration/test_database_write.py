@@ -19,8 +19,8 @@ import pytest
 
 from app.domain.entry import entry_of
 from app.openclaw.database_process import replace_in_a_process
-from app.openclaw.database_write import Replacement, Written
 from app.openclaw.processes import start_ticks
+from app.openclaw.replacement import Replacement, Written
 from tests.databases import LOCKED_OUT, SCHEMAS
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World

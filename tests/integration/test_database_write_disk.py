@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
-from app.openclaw.database_write import Written
+from app.openclaw.replacement import Written
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World
 

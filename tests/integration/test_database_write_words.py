@@ -12,8 +12,8 @@ import apsw
 import pytest
 
 from app.openclaw import database_write
-from app.openclaw.database_write import Written
 from app.openclaw.processes import start_ticks
+from app.openclaw.replacement import Written
 from tests.databases import LOCKED_OUT
 from tests.stuck_rows import Stuck, stuck
 from tests.world import World

@@ -13,7 +13,7 @@ import apsw
 from app.domain.entry import Entry, entry_of, settled_entry
 from app.domain.model import Settlement
 from app.openclaw.database_process import replace_in_a_process
-from app.openclaw.database_write import Replacement, Written
+from app.openclaw.replacement import Replacement, Written
 from tests.live.client import Client
 from tests.live.gateway import NODE, Gateway
 from tests.live.scene import seconds

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.domain.entry import Entry
-from app.openclaw.database_write import Written
+from app.openclaw.replacement import Written
 from tests.live.client import Client
 from tests.live.gateway import Gateway
 from tests.live.hands import VERSIONS, Hands, openclaw, wait_until

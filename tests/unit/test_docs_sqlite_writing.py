@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import get_args
 
-from app.openclaw.database_write import Kind
+from app.openclaw.replacement import Kind
 from tests.unit.test_docs import calls, name_of, table
 
 PAGE = "docs/explanation/sqlite-writing.md"

@@ -16,7 +16,7 @@ import pytest
 
 from app.audit.log import AuditUnavailable
 from app.audit.models import Attempt, Outcome
-from app.openclaw.database_write import Replacement, Written
+from app.openclaw.replacement import Replacement, Written
 from app.reconcile import database_hand
 from app.reconcile.asking import Ask
 from tests.databases import LOCKED_OUT, AgentDatabase

@@ -19,7 +19,8 @@ from typing import Any
 
 import apsw
 
-from app.openclaw.database_write import Replacement, Written, replace_entry
+from app.openclaw.database_write import replace_entry
+from app.openclaw.replacement import Replacement, Written
 from tests.faults.race.field import TOP
 
 _TEXTS = ("before", "after")

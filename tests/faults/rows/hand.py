@@ -10,7 +10,8 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from app.openclaw.database_write import Replacement, Written, replace_entry
+from app.openclaw.database_write import replace_entry
+from app.openclaw.replacement import Replacement, Written
 
 _TEXTS = ("before", "after")
 

@@ -26,8 +26,9 @@ from app.domain.model import RUNNING, Settlement
 from app.domain.splice import Edit
 from app.openclaw.database_process import replace_in_a_process
 from app.openclaw.database_row import read_entry
-from app.openclaw.database_write import Replacement, Written, _write
+from app.openclaw.database_write import _write
 from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.replacement import Replacement, Written
 from tests.faults.rows.field import TURN_MS
 from tests.faults.rows.hand import QuickHand
 
