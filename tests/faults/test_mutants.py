@@ -6,12 +6,14 @@ of every module's mutants, the long form all of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.mutants.forks import changed_functions
 from tests.mutants.ground import TOP, Ground
 from tests.mutants.modules import TRIED
 from tests.mutants.mutant import Mutant, mutants_of
@@ -68,3 +70,11 @@ def test_one_that_nobody_can_notice_is_told_from_the_others(ground: Ground) -> N
     assert ground.fate(path, nobody, stages) == ("survived", 1)
     assert ground.fate(path, everybody, stages) == ("killed", 1)
     ground.rest()
+
+
+def test_a_constant_in_fewer_lines_is_not_taken_for_the_functions_below_it() -> None:
+    text = (TOP / "app/openclaw/claims.py").read_text(encoding="utf-8")
+    constant = re.sub(r'_PLACED = """.*?"""', "_PLACED = None", text, count=1, flags=re.DOTALL)
+    assert changed_functions("app.openclaw.claims", constant) is None
+    function = text.replace("return known.claims", "return None")
+    assert list(changed_functions("app.openclaw.claims", function) or {}) == ["ClaimsReader.read"]

@@ -175,6 +175,8 @@ def put_in_place(name: str, text: str) -> bool:
 def changed_functions(name: str, text: str) -> dict[str, tuple[FunctionType, CodeType]] | None:
     """By their names those that have another code in `text`; None where the code alone cannot be exchanged."""
     module = importlib.import_module(name)
+    if _outside(Path(module.__file__ or "").read_text(encoding="utf-8")) != _outside(text):
+        return None
     new = {code.co_qualname: code for code in _codes(compile(text, module.__file__ or "", "exec"))}
     changed = {}
     for function in _functions(vars(module).values(), module):
@@ -184,6 +186,15 @@ def changed_functions(name: str, text: str) -> dict[str, tuple[FunctionType, Cod
         if code != function.__code__:
             changed[code.co_qualname] = function, code
     return changed
+
+
+def _outside(text: str) -> str:
+    """Everything that stands outside the bodies of functions; what lines it stands in does not matter."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = []
+    return ast.dump(tree)
 
 
 def with_marks(text: str) -> str:
