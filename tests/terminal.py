@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -18,11 +19,12 @@ from tests.command import Clawmend
 
 PATIENCE = 60.0
 ESCAPE = "\x1b"
+FIRST_WORDS = re.compile(r"\Aclawmend: loading \.\.\.\r\x1b\[2K")
 
 
 @dataclass
 class Terminal:
-    """What is on it, byte for byte."""
+    """What is on it, byte for byte; but for the first words, once they are taken back."""
 
     process: subprocess.Popen[bytes]
     master: int
@@ -30,6 +32,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
+        return FIRST_WORDS.sub("", self.written)
+
+    @property
+    def written(self) -> str:
+        """All that was ever written to it."""
         return self._seen.decode("utf-8", "surrogateescape")
 
     def until(self, words: str) -> None:

@@ -15,7 +15,7 @@ from app import __version__
 from app.cli import audit, breaker, explain, plugin, repair, scan, serve, simulate, token, undo, webhooks
 from app.cli.exits import COULD_NOT_TELL
 from app.cli.failures import KINDS, Failure, failure_of, is_of_our_output, problem
-from app.cli.screen import say_json, warn
+from app.cli.screen import make_room, say_at_once, say_json, warn
 from app.cli.watching import Watching
 
 PROGRAM = "clawmend"
@@ -79,6 +79,8 @@ def run(argv: list[str]) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
     as_json = "--json" in argv
+    if _takes_a_while(argv):
+        say_at_once()
     try:
         code = get_command(app).main(argv or ["--help"], prog_name=PROGRAM, standalone_mode=False, obj=as_json)
         sys.stdout.flush()
@@ -90,7 +92,15 @@ def run(argv: list[str]) -> int:
         if not isinstance(end.__context__, OSError):
             raise
         return _failed(end.__context__, as_json=as_json)
+    finally:
+        make_room()
     return int(code or 0) if argv else COULD_NOT_TELL
+
+
+def _takes_a_while(argv: list[str]) -> bool:
+    """Whether a command is named whose first words come late: Typer loads pydantic for its options already."""
+    quick = {"serve", "-h", "--help", "--version"}
+    return bool(argv) and not quick & set(argv) and f"_{PROGRAM.upper()}_COMPLETE" not in os.environ
 
 
 def _failed(error: Exception, *, as_json: bool) -> int:

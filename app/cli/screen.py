@@ -41,6 +41,8 @@ COLOURS = {
 _TO_COPY = ("id", "from")
 """Columns that stay in one piece where the terminal has room for it."""
 _WIDE = 100
+_FIRST_WORDS = "clawmend: loading ..."
+_first_words_stand = False
 
 
 def shown(text: object) -> str:
@@ -53,23 +55,45 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
 
 
+def say_at_once() -> None:
+    """Words that stand on a terminal until there is something to say: to load what says it takes up to a second."""
+    global _first_words_stand  # noqa: PLW0603  (a process has one terminal)
+    if is_terminal(sys.stderr):
+        sys.stderr.write(_FIRST_WORDS)
+        sys.stderr.flush()
+        _first_words_stand = True
+
+
+def make_room() -> None:
+    """Take these words back; whatever is written here does so first."""
+    global _first_words_stand  # noqa: PLW0603
+    if _first_words_stand:
+        _first_words_stand = False
+        sys.stderr.write("\r\x1b[2K")
+        sys.stderr.flush()
+
+
 def say(text: str) -> None:
     """One line on stdout."""
+    make_room()
     print(shown(text))
 
 
 def warn(text: str) -> None:
     """One line on stderr."""
+    make_room()
     print(f"clawmend: {shown(text)}", file=sys.stderr)
 
 
 def say_json(value: object, *, indent: int | None = 2) -> None:
     """One document on stdout; all that is not ASCII is escaped, so that a terminal has nothing to obey in it."""
+    make_room()
     print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=indent is None)
 
 
 def say_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table in plain lines: columns as wide as they need to be, nothing cut off."""
+    make_room()
     cells = [[shown(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
@@ -78,6 +102,7 @@ def say_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def console(stream: TextIO | None = None) -> Console:
     """Rich, on this stream: it leaves colours out where NO_COLOR says so."""
+    make_room()
     from rich.console import Console
 
     return Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False)

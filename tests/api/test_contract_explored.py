@@ -17,7 +17,7 @@ from schemathesis.engine.events import FatalError, Interrupted, NonFatalError, S
 from schemathesis.engine.recorder import ScenarioRecorder
 
 from app.api.contract import HEADERS_SENT
-from tests.api.conftest import TOKEN, Serve, Served, one_of_each, wait_until
+from tests.api.conftest import FAILED, TOKEN, Serve, Served, add_row, one_of_each, wait_until
 from tests.api.recorded import SECRET
 from tests.receiver import Receiver
 from tests.world import World
@@ -45,8 +45,8 @@ def fresh_keys() -> Iterator[None]:
     schemathesis.hooks.unregister(key_of_its_own)
 
 
-def explored(served: Served, most: int, **phases: Any) -> list[Any]:
-    """What the engine of `schemathesis run` tells of `served`."""
+def explored(served: Served, most: int, only: str = "^/", **phases: Any) -> list[Any]:
+    """What the engine of `schemathesis run` tells of `served`; of its paths that `only` matches."""
     cursor = served.http.get("/sessions", params={"limit": 1}).json()["next"]
     schemathesis.openapi.format("cursor", st.just(cursor))
     config = SchemathesisConfig.from_dict(
@@ -60,6 +60,7 @@ def explored(served: Served, most: int, **phases: Any) -> list[Any]:
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, "412"]}},
             "phases": phases,
             "operations": [
+                {"exclude-path-regex": only, "enabled": False},
                 {"include-path": "/events", "enabled": False},  # an answer without an end: test_events.py
                 # a session key may hold slashes: GET is served there too, for a session that is called so
                 {"include-path-regex": "^/sessions/.*repair$", "checks": {"allow_header_conformance": OFF}},
@@ -131,6 +132,20 @@ def called(events: list[Any]) -> Counter[tuple[str, str, int]]:
     return made
 
 
+def chains(events: list[Any]) -> Iterator[tuple[tuple[str, int], ...]]:
+    """Of each call the way to it along the links: every call on it, with its status."""
+    for event in events:
+        if isinstance(event, ScenarioFinished):
+            cases, interactions = event.recorder.cases, event.recorder.interactions
+            for case_id in cases:
+                way: list[tuple[str, int]] = []
+                at: str | None = case_id
+                while at is not None and (response := interactions[at].response) is not None:
+                    way.insert(0, (cases[at].value.operation.label, response.status_code))
+                    at = cases[at].parent_id
+                yield tuple(way)
+
+
 def test_schemathesis_finds_nothing_in_single_calls(served: Served) -> None:
     events = explored(served, 8, stateful=OFF)
     assert "\n\n".join(failures(events)) == ""
@@ -153,3 +168,31 @@ def test_schemathesis_finds_nothing_along_the_links(served: Served) -> None:
         ("POST", "/webhooks/dead/{message_id}/resend"),
     ):
         assert any(made[:2] == call for made in answered), call
+
+
+@pytest.fixture
+def meant() -> Iterator[None]:
+    """What is asked for is asked for in earnest: no dry run, no force, no condition."""
+
+    @schemathesis.hook("before_call")
+    def in_earnest(_: Any, case: schemathesis.Case, __: Any) -> None:
+        if case.method == "POST":
+            case.body, case.media_type = {"reason": "a test"}, "application/json"
+            case.headers.pop("If-Match", None)
+
+    yield
+    schemathesis.hooks.unregister(in_earnest)
+
+
+@pytest.mark.usefixtures("meant")
+def test_along_the_links_a_stuck_session_is_repaired_and_the_repair_undone(world: World, serve: Serve) -> None:
+    one_of_each(world)
+    for number in range(40):
+        ended = (("session.started", 7_200), ("session.ended", 3_600, FAILED))
+        add_row(world, f"agent:main:{number}", f"id-{number}", started_ago=7_200, events=ended)
+    served = serve(auto_repair=False, repairs_per_minute=6_000)
+    only = r"^/(sessions/stuck|sessions/\{name\}/repair|repairs/\{attempt_id\}/undo)$"
+    events = explored(served, 60, only, examples=OFF, coverage=OFF, fuzzing=OFF)
+    assert "\n\n".join(failures(events)) == ""
+    way = ("GET /sessions/stuck", 200), ("POST /sessions/{name}/repair", 200), ("POST /repairs/{attempt_id}/undo", 200)
+    assert way in set(chains(events))

@@ -16,7 +16,7 @@ from app.cli.progress import Progress
 from app.openclaw.paths import StoreTarget
 from tests.api.conftest import wait_until
 from tests.command import Clawmend, one_line
-from tests.terminal import ESCAPE, at_a_terminal
+from tests.terminal import ESCAPE, FIRST_WORDS, at_a_terminal
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World
 
 HOSTILE = "agent:main:\x1b]0;owned\x07\x1b[31m[bold red]x[/]\u202eabc\x9b31m\nstuck agent:other"
@@ -50,6 +50,31 @@ def test_on_a_terminal_a_scan_is_a_table_in_colours_and_ends_with_the_same_code(
     assert row.split()[:2] == ["stuck", STUCK_KEY]
     assert total == "1 sessions in 1 stores, 1 running, 1 stuck"
     assert f"{ESCAPE}[1;31mstuck" in terminal.text
+
+
+def test_the_first_words_stand_before_anything_is_loaded_that_takes_long_and_are_taken_back(
+    world: World, run: Clawmend
+) -> None:
+    world.stuck()
+    with at_a_terminal(run, "scan") as terminal:
+        assert terminal.ended() == 1
+    assert FIRST_WORDS.match(terminal.written)
+    assert "loading" not in terminal.text
+
+    (world.folder / "pydantic.py").write_text("raise RuntimeError('loaded now')")  # found before the real one
+    for command in (["scan"], ["explain", STUCK_SESSION_ID], ["audit"], ["repair", STUCK_SESSION_ID]):
+        with at_a_terminal(run, *command) as terminal:
+            terminal.ended()
+        assert FIRST_WORDS.match(terminal.written), command
+        assert "loaded now" in terminal.text
+
+
+def test_who_can_not_take_words_back_is_not_shown_any(world: World, run: Clawmend) -> None:
+    world.stuck()
+    with at_a_terminal(run, "scan", TERM="dumb") as terminal:
+        assert terminal.ended() == 1
+    assert "loading" not in terminal.written
+    assert run("scan").stderr == ""
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "dumb"])
