@@ -195,6 +195,12 @@ def test_a_table_that_an_older_schema_lacks_claims_nothing(row: Stuck, table: st
     assert code_of(row) is Code.STUCK
 
 
+def test_what_claims_behind_a_table_that_is_not_there_is_heard(row: Stuck) -> None:
+    row.state.run("DROP TABLE worker_session_placements")
+    row.state.claim_task(*names(row)[::2])
+    assert code_of(row) is Code.WORKING
+
+
 def test_a_state_dir_without_such_a_database_claims_nothing(world: World) -> None:
     recorded(world)
     assert finding_of(run_pass(world.reconciler()), LOCKED_OUT).verdict.code is Code.STUCK

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from app.openclaw import database
 from app.openclaw.agent_databases import AgentDatabasesReader
 from app.openclaw.claims import Claims, ClaimsReader, read_claims
 from app.openclaw.database_leases import Leases, Opener, read_leases, still_open
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StoreTarget
+from app.openclaw.state_database import identify_state_database
 from tests.databases import StateDatabase, state_database
 from tests.world import World
 
@@ -268,6 +270,52 @@ def test_what_nobody_can_read_is_not_remembered(world: World, state: StateDataba
     assert problem_of(lambda: reader.read(own, long_after))[0] == "database_unreadable"
     state.path.write_bytes(whole)
     assert reader.read(own, long_after) == Claims(())
+
+
+@pytest.mark.parametrize(("after_ms", "believed"), [(1_000, False), (1_001, True)])
+def test_what_was_read_within_a_second_of_its_last_write_is_read_again(
+    world: World, state: StateDatabase, after_ms: int, believed: bool
+) -> None:
+    reader, own = ClaimsReader(), str(world.state)
+    state.claim_subagent("agent:main:other", "r-1")
+    written = identify_state_database(own).mtime
+    first = reader.read(own, written + after_ms)
+    assert (reader.read(own, written + after_ms) is first) == believed
+
+
+def subagents(state: StateDatabase, count: int) -> None:
+    """So many runs that nothing has ended."""
+    state.run(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+        " INSERT INTO subagent_runs (run_id, child_session_key, requester_session_key, created_at, payload_json)"
+        " SELECT 'run ' || i, 'agent:main:another', 'agent:main:main', 0, '{}' FROM n",
+        count,
+    )
+
+
+def test_ten_thousand_claims_are_read_and_one_more_is_too_many(world: World, state: StateDatabase) -> None:
+    subagents(state, 10_000)
+    assert len(read_claims(str(world.state)).entries) == 10_000
+    state.claim_subagent("agent:main:other", "r-1")
+    said = "the state database: more than 10000 rows of its subagent_runs are not over"
+    assert problem_of(lambda: read_claims(str(world.state))) == ("too_large", said)
+
+
+def test_a_table_of_another_shape_is_an_unknown_schema_and_one_without_an_end_is_not(
+    world: World, state: StateDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_MOST_STEPS", 100)
+    state.run("DROP TABLE task_runs")
+    state.run("CREATE TABLE task_runs (run_id, child_session_key)")
+    said = "the state database: its task_runs is not as we know it"
+    assert problem_of(lambda: read_claims(str(world.state))) == ("unknown_schema", said)
+    state.run("DROP TABLE task_runs")
+    state.run(
+        "CREATE VIEW task_runs AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        " SELECT i AS run_id, i AS child_session_key, i AS status FROM n"
+    )
+    said = "the state database: to look through it takes too long"
+    assert problem_of(lambda: read_claims(str(world.state))) == ("too_large", said)
 
 
 def test_each_of_two_state_dirs_is_remembered(world: World, state: StateDatabase, tmp_path: Path) -> None:
