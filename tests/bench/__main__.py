@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import passes
+from tests.bench import answers, passes
 from tests.bench.measure import CannotMeasure, Line
 
-GROUPS: dict[str, Callable[[Path], Iterable[Line]]] = {"passes": passes.lines}
+GROUPS: dict[str, Callable[[Path], Iterable[Line]]] = {"passes": passes.lines, "answers": answers.lines}
 
 
 def main() -> int:
