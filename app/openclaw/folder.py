@@ -14,7 +14,6 @@ from app.domain.model import FileIdentity
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 3
-_MANY = 1 << 20
 
 _WORDS = {
     errno.ENOENT: ("missing", "it is not there"),
@@ -156,7 +155,7 @@ def _read_all(fd: int, size: int) -> bytes:
     parts = []
     at = 0
     while at <= size:
-        part = os.pread(fd, min(_MANY, size + 1 - at), at)
+        part = os.pread(fd, size + 1 - at, at)  # all of it, as a rule: to join pieces is to copy them once more
         if not part:
             break
         parts.append(part)

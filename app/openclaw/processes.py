@@ -229,7 +229,12 @@ def _owner(data: bytes, ticks_name: str) -> tuple[int | None, int | None, int | 
 
 def _read_proc(pid: str, name: str) -> str:
     try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read(_LIMIT).decode("utf-8", "replace")
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(fd, _LIMIT).decode("utf-8", "replace")  # one read is all of it: so the kernel writes these
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

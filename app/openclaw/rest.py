@@ -45,7 +45,7 @@ def rest_of(paths: Iterable[str]) -> Rest | None:
 def mark_of(path: str) -> Mark | None:
     """None where nothing is there. Raises OSError."""
     try:
-        st = os.stat(path, follow_symlinks=False)
+        st = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return st.st_dev, st.st_ino, st.st_size, st.st_ctime_ns
@@ -53,6 +53,9 @@ def mark_of(path: str) -> Mark | None:
 
 def untouched(marks: Sequence[tuple[str, Mark | None]]) -> bool:
     try:
-        return all(mark_of(path) == mark for path, mark in marks)
+        for path, mark in marks:  # a pass with nothing changed consists of this: no call more than there must be
+            if mark_of(path) != mark:
+                return False
     except OSError:
         return False
+    return True

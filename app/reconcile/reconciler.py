@@ -25,7 +25,7 @@ from app.reconcile.marks import Marks
 from app.reconcile.plugin_hand import PluginHand
 from app.reconcile.put_off import PutOff
 from app.reconcile.repair import Repairer
-from app.reconcile.report import Finding, Report
+from app.reconcile.report import Finding, Report, StoreState
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
 from app.settings import Settings
@@ -209,9 +209,11 @@ class Reconciler:
             self.skipped.discard(at)  # the read that was given up has come back
             return None
         self.reading = None
-        marked = self._marks.without_the_audit(sight.stores)
+        marked: tuple[StoreState, ...] | None = None
         with self._audited():
-            marked = self._marks.on(sight.stores) if self.audit_problem is None else marked
+            marked = self._marks.on(sight.stores) if self.audit_problem is None else None
+        if marked is None:
+            marked = self._marks.without_the_audit(sight.stores)
         report = Report(
             number=self.report.number + 1,
             started_at=started_at,

@@ -81,6 +81,8 @@ class Scanner:
         self._policy: Policy = settings.policy
         self._looked_at: set[str] = set()
         self._places: dict[str, _Places] = {}
+        self._found: list[Finding] = []
+        """All that ran in the last pass."""
         self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
@@ -166,8 +168,10 @@ class Scanner:
                 running_now = (f if f.verdict.code not in _OVER else self._calmed(f) for f in running[target.path])
                 shown = StoreState(target, known.identity, known.doubt, (*running_now, *known.odd), known.settled)
                 sight.stores.append(shown)
-        self._watches.forget_all_but({f.name for f in found})
-        self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
+        if found != self._found:
+            self._watches.forget_all_but({f.name for f in found})
+            self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
+            self._found = found
         return sight
 
     def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:

@@ -103,7 +103,12 @@ class Stores:
             return None
         folders = dict.fromkeys([*_database_folders(target), *elsewhere])
         databases = [os.path.join(f, name) for f in folders for name in (DATABASE_NAME, f"{DATABASE_NAME}-wal")]
-        return rest_of((target.path, target.folder, *folders, *databases))
+        rest = rest_of((target.path, target.folder, *folders, *databases))
+        if rest is None:
+            return None
+        # What is not there comes with its name, of which its folder tells, whose mark is the older one.
+        told = {p for p in databases if not os.path.islink(os.path.dirname(p))}
+        return Rest(tuple((path, mark) for path, mark in rest.marks if mark is not None or path not in told))
 
     def rest(self, path: str) -> Rest | None:
         """What has not been touched since the store at `path` was read: itself, and all names in its folder. None where

@@ -147,6 +147,20 @@ def test_what_happens_to_a_session_at_rest_is_seen_in_the_next_pass(
     assert [f.verdict.code for f in found] == ([verdict] if verdict else [])
 
 
+@pytest.fixture
+def far(world: World) -> None:
+    """The folder of the agent's database is a link."""
+    (world.folder / "far").mkdir()
+    world.sessions().parent.mkdir(parents=True, exist_ok=True)
+    (world.sessions().parent / "agent").symlink_to(world.folder / "far")
+
+
+@pytest.mark.usefixtures("far")
+def test_rows_that_move_to_a_database_behind_a_link_are_seen_in_the_next_pass(at_work: AtWork) -> None:
+    the_rows_move_to_a_database(at_work.world)
+    assert run_pass(at_work.reconciler).find(KEY) == []
+
+
 def test_a_lock_and_a_torn_line_are_seen_in_the_next_pass_too(at_work: AtWork) -> None:
     somebody_takes_its_lock(at_work.world)
     assert "holds the lock" in at_work.next_pass().verdict.reason
