@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +12,24 @@ from pathlib import Path
 import httpx
 
 from app.clock import SystemClock
-from tests.bench.measure import CannotMeasure, Line, PerSecond, at_least
+from tests.bench import stalls
+from tests.bench.load import wrk
+from tests.bench.measure import Line, PerSecond, at_least
 from tests.faults.crowd import Crowd
 from tests.integration.served import FROM_CHECKOUT, Served, environment, served
 
-CONNECTIONS, SECONDS, ROUNDS = 32, 2, 7
+SECONDS, ROUNDS = 2, 7
 STUCK = 100
 _TOKEN = "a-token-of-the-benchmark"
 _RATE = re.compile(r"^Requests/sec: +([0-9.]+)$", re.MULTILINE)
-_FAILED = re.compile(r"^ *(Non-2xx or 3xx responses|Socket errors): .*$", re.MULTILINE)
 
 
 def lines(folder: Path) -> Iterator[Line]:
+    yield from requests(folder / "requests")
+    yield from stalls.lines(folder / "stalls")
+
+
+def requests(folder: Path) -> Iterator[Line]:
     """Of a service that has 100 stuck sessions to tell of, and settles none of them."""
     crowd = Crowd(folder / "state", SystemClock().now())
     for number in range(STUCK):
@@ -35,6 +40,7 @@ def lines(folder: Path) -> Iterator[Line]:
         "CLAWMEND_AUTO_REPAIR": "false",
         "CLAWMEND_API_TOKEN": _TOKEN,
     }
+    folder.mkdir(exist_ok=True)
     raw_env, own_env = environment(folder / "raw"), environment(folder / "own", **settings)
     with (
         served(*_on_core(0), sys.executable, "-m", "tests.bench.raw", env=raw_env, cwd=folder / "raw") as raw,
@@ -52,17 +58,13 @@ def lines(folder: Path) -> Iterator[Line]:
 
 
 def _asking(service: Served, path: str, headers: dict[str, str] | None = None) -> PerSecond:
-    """32 connections that ask one behind the other, from the other core."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise CannotMeasure("the load is made by wrk: apt-get install wrk")
+    """From the other core."""
     shown = [f"-H{name}: {value}" for name, value in (headers or {}).items()]
-    load = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *shown, service.url + path]
 
     def once() -> float:
-        said = subprocess.run([*_on_core(1), wrk, *load], capture_output=True, text=True, check=True).stdout
+        said = wrk(f"-d{SECONDS}s", *shown, service.url + path, pinned=_on_core(1))
         rate = _RATE.search(said)
-        assert rate is not None and _FAILED.search(said) is None, said
+        assert rate is not None, said
         return float(rate[1])
 
     return once
