@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from app.domain.json_text import Member, NotJson, document, members, text_of
+from app.domain.json_text import Member, NotJson, document, document_in, members, text_of
 from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
-_OBJECT = re.compile(r"[ \t\r\n]*\{")
+_OBJECT = re.compile(rb"[ \t\r\n]*\{")
 _CHUNK = 1 << 20
 _RECOVERY = (
     "abortedLastRun",
@@ -34,26 +36,33 @@ class StoreProblem(Exception):
 
 def read_rows(data: bytes) -> tuple[Row, ...]:
     """Every row of a store. Raises StoreProblem: `empty`, `not_json`, `not_an_object`, `not_utf8`, `duplicate_keys`."""
-    text = _checked_text(data)
-    rows: list[Row] = []
-    seen: set[str] = set()
+    _check(data)
+    with suppress(NotJson):
+        return _rows(document_in(data))
+    text = data.decode("latin-1")  # which tells where it is wrong
     try:
-        for member in document(text):
-            if member.name in seen:
-                raise StoreProblem("duplicate_keys", "the store names a session twice")
-            seen.add(member.name)
-            rows.append(_row(text, member))
+        return _rows((text, member) for member in document(text))
     except NotJson as error:
         raise StoreProblem("not_json", f"the store does not parse: {error}") from None
+
+
+def _rows(found: Iterable[tuple[str, Member]]) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    seen: set[str] = set()
+    for text, member in found:
+        if member.name in seen:
+            raise StoreProblem("duplicate_keys", "the store names a session twice")
+        seen.add(member.name)
+        rows.append(_row(text, member))
     return tuple(rows)
 
 
-def _checked_text(data: bytes) -> str:
+def _check(data: bytes) -> None:
     if not data or data.isspace():
         raise StoreProblem("empty", f"the store is empty ({len(data)} bytes)")
     if data.startswith(codecs.BOM_UTF8):
         raise StoreProblem("not_json", "the store begins with a byte order mark, which OpenClaw does not accept")
-    if not data.isascii():
+    if not all(data[at : at + _CHUNK].isascii() for at in range(0, len(data), _CHUNK)):
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             for at in range(0, len(data), _CHUNK):
@@ -61,10 +70,8 @@ def _checked_text(data: bytes) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
             raise StoreProblem("not_utf8", f"the store is not UTF-8: {error.reason}") from None
-    text = data.decode("latin-1")
-    if not _OBJECT.match(text):
+    if not _OBJECT.match(data):
         raise StoreProblem("not_an_object", "the store is not a JSON object of sessions")
-    return text
 
 
 def _row(text: str, member: Member) -> Row:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.domain.json_text import NotJson, document, document_in
 from app.domain.splice import CannotSplice, splice, unsplice
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from tests.faults.nonsense import grown
@@ -49,6 +50,34 @@ def test_a_store_is_read_as_json_reads_it_and_four_fields_are_changed_or_nothing
 @example(b'{"k": {"status": "running"}}\x0b')
 def test_a_flawed_store_is_refused_with_a_word_or_read_as_json_reads_it(data: bytes) -> None:
     check_store(data)
+
+
+@SETTINGS
+@given(st.booleans().flatmap(lambda flaws: stores(flaws=flaws)) | st.binary(max_size=60), st.integers(1, 90))
+@example(b'{"k": 12}', 7)
+@example(b'{"k": 1.5, "l": 1e5 , "m": -1}', 2)
+@example(b'{"k": 12', 90)
+@example(b'{"k": {}} x', 1)
+@example(b'{"k": {}}\x0b', 90)
+@example(b'{"k": {},}', 3)
+@example(b'{"k": {} "l": {}}', 4)
+@example(b" { } ", 1)
+def test_in_pieces_of_any_size_the_members_are_those_of_the_whole(data: bytes, piece: int) -> None:
+    def whole() -> list[tuple[str, str, Any]]:
+        text = data.decode("latin-1")
+        return [(m.name, text[m.name_start : m.value_end], repr(m.value)) for m in document(text)]
+
+    def in_pieces() -> list[tuple[str, str, Any]]:
+        found = document_in(data, piece)
+        return [(m.name, text[m.name_start : m.value_end], repr(m.value)) for text, m in found]
+
+    try:
+        wanted = whole()
+    except NotJson:
+        with pytest.raises(NotJson):
+            in_pieces()
+    else:
+        assert in_pieces() == wanted
 
 
 @SETTINGS
