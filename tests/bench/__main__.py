@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import passes
+from tests.bench import command, disk, passes
 from tests.bench.measure import CannotMeasure, Line
 
-GROUPS: dict[str, Callable[[Path], Iterable[Line]]] = {"passes": passes.lines}
+GROUPS: dict[str, Callable[[Path], Iterable[Line]]] = {
+    "passes": passes.lines,
+    "disk": disk.lines,
+    "command": command.lines,
+}
 
 
 def main() -> int:
@@ -32,7 +36,8 @@ def main() -> int:
 
 def row(line: Line) -> str:
     ratio = "" if line.ratio is None else f"{line.ratio:.3g}x"
-    return f"| {line.what} | {line.floor} | {line.ours} | {ratio} | {line.goal} | {'yes' if line.met else '**no**'} |"
+    met = ("yes" if line.met else "**no**") if line.goal else ""
+    return f"| {line.what} | {line.floor} | {line.ours} | {ratio} | {line.goal} | {met} |"
 
 
 if __name__ == "__main__":
