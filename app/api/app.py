@@ -19,6 +19,7 @@ from app.api.lists import Lists
 from app.api.logins import Logins
 from app.api.openapi import document_answers
 from app.api.pace import RepairPace
+from app.api.shortcuts import Shortcuts
 from app.notify.news import Newsroom
 from app.notify.webhooks import Webhooks
 from app.reconcile.reconciler import Reconciler
@@ -58,6 +59,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         lifespan=life,
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # a path holds session keys
     )
     app.state.reconciler = reconciler
     app.state.lists = Lists()
@@ -65,6 +67,7 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
     shown = everybody if tokens is None else tokens
     app.state.logins = Logins(reconciler.clock, (shown,))
     app.state.ways = (shown, app.state.logins)
+    app.add_middleware(Shortcuts, by_path=health.SHORTCUTS | sessions.SHORTCUTS)
     app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
     app.add_middleware(
         Gate,

@@ -102,8 +102,10 @@ class Gate:
         """A page of another origin that asks for more than to read: where no token is asked for, its user's browser
         would be let in. The console's forms have a check of their own.
         """
+        if connection.scope["method"] in _READING or connection.scope["path"].startswith(_CONSOLE):
+            return False
         origin = connection.headers.get("origin", "").lower()
-        if not origin or connection.scope["method"] in _READING or connection.scope["path"].startswith(_CONSOLE):
+        if not origin:
             return False
         return origin not in self._origins and origin_of(connection) is None
 

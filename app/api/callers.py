@@ -17,7 +17,11 @@ WayIn: TypeAlias = Callable[[HTTPConnection], Caller | None]
 
 def caller_of(connection: HTTPConnection, ways: tuple[WayIn, ...]) -> Caller:
     """Who asks, by the first of `ways` that knows them; NOBODY when none does."""
-    return next((caller for way in ways if (caller := way(connection)) is not None), NOBODY)
+    for way in ways:
+        caller = way(connection)
+        if caller is not None:
+            return caller
+    return NOBODY
 
 
 def everybody(_: HTTPConnection) -> Caller:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.api import schemas as shape
+from app.api.schemas import health, repairs, sessions, webhooks
 from app.domain.caller import Scope
 
 JSON = "application/json"
@@ -43,13 +43,13 @@ _TAGGED = ("ETag", "Cache-Control")
 
 CALLS: dict[tuple[str, str], Call] = {
     ("get", "/health"): Call(
-        "health", {JSON: shape.Health, HEALTH_JSON: shape.DraftHealth}, None, headers=("Cache-Control",), fails=True
+        "health", {JSON: health.Health, HEALTH_JSON: health.DraftHealth}, None, headers=("Cache-Control",), fails=True
     ),
     ("get", "/livez"): Call(
-        "livez", {JSON: shape.Status, HEALTH_JSON: shape.DraftHealth}, None, headers=("Cache-Control",)
+        "livez", {JSON: health.Status, HEALTH_JSON: health.DraftHealth}, None, headers=("Cache-Control",)
     ),
     ("get", "/readyz"): Call(
-        "readyz", {JSON: shape.Status, HEALTH_JSON: shape.DraftHealth}, None, headers=("Cache-Control",), fails=True
+        "readyz", {JSON: health.Status, HEALTH_JSON: health.DraftHealth}, None, headers=("Cache-Control",), fails=True
     ),
     ("get", "/metrics"): Call(
         "metrics", {"text/plain": None, "application/openmetrics-text": None}, None, headers=("Cache-Control",)
@@ -57,7 +57,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("get", "/events"): Call("events", {"text/event-stream": None}, problems=("invalid",)),
     ("get", "/sessions/stuck"): Call(
         "stuck",
-        {JSON: shape.StuckList},
+        {JSON: sessions.StuckList},
         problems=("invalid",),
         sent=("If-None-Match",),
         headers=(*_TAGGED, "X-Stuck-Count"),
@@ -69,7 +69,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("get", "/sessions"): Call(
         "sessions",
-        {JSON: shape.SessionList},
+        {JSON: sessions.SessionList},
         problems=("invalid",),
         sent=("If-None-Match",),
         headers=_TAGGED,
@@ -81,7 +81,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("get", "/sessions/{name}"): Call(
         "session",
-        {JSON: shape.SessionWithEvidence},
+        {JSON: sessions.SessionWithEvidence},
         problems=("not_found", "ambiguous"),
         sent=("If-None-Match",),
         headers=_TAGGED,
@@ -89,17 +89,17 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("post", "/sessions/repair"): Call(
         "repairSessions",
-        {JSON: shape.BulkAnswer},
+        {JSON: repairs.BulkAnswer},
         Scope.REPAIR,
         (*_KEYED, "too_many"),
         ("Idempotency-Key",),
         ("Cache-Control", "Idempotency-Replayed", "Retry-After"),
         (("repaired", "repair", "attempt_id", f"{_FIRST}repair/id"),),
-        carries=shape.BulkAnswer,
+        carries=repairs.BulkAnswer,
     ),
     ("post", "/sessions/{name}/repair"): Call(
         "repairSession",
-        {JSON: shape.Repair},
+        {JSON: repairs.Repair},
         Scope.REPAIR,
         (*_REPAIRED, "ambiguous", "not_stuck", "precondition_failed"),
         ("Idempotency-Key", "If-Match"),
@@ -112,7 +112,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("get", "/repairs"): Call(
         "repairs",
-        {JSON: shape.RepairList},
+        {JSON: repairs.RepairList},
         problems=("invalid", "audit_unavailable"),
         headers=("Cache-Control",),
         links=(
@@ -123,7 +123,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("get", "/repairs/{attempt_id}"): Call(
         "repair",
-        {JSON: shape.Repair},
+        {JSON: repairs.Repair},
         problems=("invalid", "not_found", "audit_unavailable"),
         sent=("If-None-Match",),
         headers=_TAGGED,
@@ -131,17 +131,17 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("post", "/repairs/{attempt_id}/undo"): Call(
         "undo",
-        {JSON: shape.Repair},
+        {JSON: repairs.Repair},
         Scope.REPAIR,
         (*_REPAIRED, "cannot_undo", "precondition_failed"),
         ("Idempotency-Key", "If-Match"),
         ("Cache-Control", "Idempotency-Replayed"),
         (("repair", "repair", "attempt_id", "$response.body#/id"),),
     ),
-    ("get", "/breaker"): Call("breaker", {JSON: shape.Breaker}, headers=("Cache-Control",)),
+    ("get", "/breaker"): Call("breaker", {JSON: repairs.Breaker}, headers=("Cache-Control",)),
     ("post", "/breaker/close"): Call(
         "closeBreaker",
-        {JSON: shape.Breaker},
+        {JSON: repairs.Breaker},
         Scope.ADMIN,
         (*_KEYED, "not_open"),
         ("Idempotency-Key",),
@@ -149,7 +149,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("get", "/webhooks/dead"): Call(
         "deadMessages",
-        {JSON: shape.DeadList},
+        {JSON: webhooks.DeadList},
         problems=("invalid", "audit_unavailable"),
         headers=("Cache-Control",),
         links=(
@@ -159,7 +159,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("post", "/webhooks/dead/{message_id}/resend"): Call(
         "resend",
-        {JSON: shape.Resent},
+        {JSON: webhooks.Resent},
         Scope.REPAIR,
         (*_KEYED, "not_found"),
         ("Idempotency-Key",),

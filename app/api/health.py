@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
+from app.api.shortcuts import Shortcut
 from app.domain.describe import rfc3339
 from app.domain.model import Code
 from app.reconcile.breaker import Breaker
@@ -64,6 +65,9 @@ async def readyz(request: Request) -> Response:
     return _answer(request, "pass" if ready else "fail", checks, {})
 
 
+SHORTCUTS: dict[str, Shortcut] = {"/health": health, "/livez": livez, "/readyz": readyz}
+
+
 def _answer(request: Request, status: str, checks: dict[str, dict[str, Any]], more: dict[str, Any]) -> Response:
     """The status and `more`, or to who asks for it `checks` in the shape of the draft; 503 for `fail`."""
     reconciler: Reconciler = request.app.state.reconciler
@@ -82,11 +86,7 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
     reconciler = service.reconciler
     report = reconciler.report
     late = service.seconds_since_pass > 3 * reconciler.settings.scan_interval_seconds
-    codes: dict[str, int] = {}
-    for problem in report.problems():
-        codes[problem.code] = codes.get(problem.code, 0) + 1
-    stuck = len(report.with_code(Code.STUCK))
-    flapping = sum(1 for f in report.open() if f.flapping)
+    counts = report.counts
     return {
         "passes": {
             "status": "fail" if late else "pass",
@@ -95,15 +95,15 @@ def health_checks(service: Service) -> dict[str, dict[str, Any]]:
         },
         "audit": {"status": "fail" if reconciler.audit_problem else "pass"},
         "stores": {
-            "status": "warn" if codes or not report.stores else "pass",
-            "readable": sum(1 for s in report.stores if s.problem is None),
-            "problems": codes,
+            "status": "warn" if counts.problems or not report.stores else "pass",
+            "readable": counts.readable,
+            "problems": dict(counts.problems),
         },
         "sessions": {
-            "status": "warn" if stuck or flapping else "pass",
-            "stuck": stuck,
-            "flapping": flapping,
-            "unprovable": len(report.with_code(Code.UNPROVABLE)),
+            "status": "warn" if counts.open[Code.STUCK] or counts.flapping else "pass",
+            "stuck": counts.open[Code.STUCK],
+            "flapping": counts.flapping,
+            "unprovable": counts.open[Code.UNPROVABLE],
         },
         "gateway": _gateway_check(reconciler.links),
         "repairs": {

@@ -26,6 +26,8 @@ _MEASURED: tuple[tuple[str, str, str, str | None], ...] = (
 
 def wants_health_json(accept: str) -> bool:
     """Whether an Accept header asks for it by name; `*/*` is served plain JSON, as ever."""
+    if MEDIA_TYPE not in accept.lower():
+        return False
     wanted = (part.partition(";") for part in accept.lower().split(","))
     return any(name.strip() == MEDIA_TYPE and "q=0" not in rest.replace(" ", "").split(";") for name, _, rest in wanted)
 

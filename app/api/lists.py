@@ -19,6 +19,9 @@ from app.reconcile.report import Finding, Report, age_order
 _KEPT = 32
 """As many different answers are kept of one report."""
 
+Words = tuple[str, bytes]
+"""How a list was asked for: the path and the query string, as they came."""
+
 Place = tuple[int, str, str]
 """Where a session stands in the order of a list."""
 
@@ -42,11 +45,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One answer. `count`: how many match, on all pages."""
+    """One answer. `count`: how many match, on all pages; `stuck`: how many are stuck, whatever was asked for."""
 
     body: bytes
     tag: str
     count: int
+    stuck: int
 
 
 class Lists:
@@ -57,9 +61,20 @@ class Lists:
         self._number = -1
         self._made: OrderedDict[Query, Listing] = OrderedDict()
         self._items: dict[tuple[tuple[str, str], bool], Item] = {}
+        self._meant: dict[Words, Query] = {}
 
-    def get(self, report: Report, policy: Policy, query: Query) -> Listing:
-        """Raises BadCursor."""
+    def made_before(self, report: Report, words: Words) -> Listing | None:
+        """What was answered to the same words since `report`. Never waits: None also while another list is made."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            query = self._meant.get(words)
+            return self._made.get(query) if query is not None and self._number == report.number else None
+        finally:
+            self._lock.release()
+
+    def get(self, report: Report, policy: Policy, query: Query, words: Words | None = None) -> Listing:
+        """Of `query`, which is what `words` (where they are given) mean. Raises BadCursor."""
         after = _place_in(query.cursor)
         with self._lock:
             if self._number != report.number:
@@ -69,6 +84,10 @@ class Lists:
             self._made[query] = made
             if len(self._made) > _KEPT:
                 self._made.popitem(last=False)
+            if words is not None:
+                if len(self._meant) >= _KEPT:
+                    self._meant.clear()
+                self._meant[words] = query
             return made
 
     def _listing(self, report: Report, policy: Policy, query: Query, after: Place | None) -> Listing:
@@ -93,7 +112,7 @@ class Lists:
         if not query.evidence:
             answer["problems"] = describe_problems(report)
             said.update(orjson.dumps(answer["problems"]))
-        return Listing(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', len(items))
+        return Listing(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', len(items), report.counts.open[Code.STUCK])
 
     def _item(self, finding: Finding, policy: Policy, now: int, *, evidence: bool) -> Item:
         name = finding.name, evidence

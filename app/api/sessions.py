@@ -13,10 +13,11 @@ from starlette.responses import Response
 from app.api.callers import Repairer, demand, require
 from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
 from app.api.idempotency import done_before
-from app.api.lists import BadCursor, Lists, item_of
+from app.api.lists import BadCursor, Listing, Lists, Words, item_of
 from app.api.lists import Query as Wanted
 from app.api.pace import RepairPace
 from app.api.problems import Problem
+from app.api.shortcuts import Shortcut
 from app.api.views import STUCK_EXTRAS, describe_attempt, describe_finding
 from app.audit.models import Attempt, Outcome, Trigger
 from app.domain.caller import Caller, Scope
@@ -59,18 +60,18 @@ class Filters(BaseModel):
     cursor: str | None = Field(default=None, max_length=8_192, json_schema_extra={"format": "cursor"})
 
 
-def _words(known: tuple[Code, ...]) -> dict[str, Any]:
+def _schema_of_words(known: tuple[Code, ...]) -> dict[str, Any]:
     """As the schema has what `_codes` takes."""
     word = rf"\s*({'|'.join(known)})?\s*"
     return {"pattern": f"^{word}(,{word})*$"}
 
 
 class StuckFilters(Filters):
-    include: str = Field(default="", max_length=200, json_schema_extra=_words(STUCK_EXTRAS))
+    include: str = Field(default="", max_length=200, json_schema_extra=_schema_of_words(STUCK_EXTRAS))
 
 
 class AllFilters(Filters):
-    verdict: str = Field(default="", max_length=200, json_schema_extra=_words(tuple(Code)))
+    verdict: str = Field(default="", max_length=200, json_schema_extra=_schema_of_words(tuple(Code)))
 
 
 @router.head("/stuck", include_in_schema=False)
@@ -78,8 +79,7 @@ class AllFilters(Filters):
 async def stuck(request: Request, wanted: Annotated[StuckFilters, Query()]) -> Response:
     """The stuck sessions, the oldest first; `include` adds `ending,orphaned,silent,never_started,unprovable`."""
     codes = (Code.STUCK, *_codes("include", wanted.include, STUCK_EXTRAS))
-    stuck_now = len(request.app.state.reconciler.report.with_code(Code.STUCK))
-    return await _listing(request, wanted, codes, {"x-stuck-count": str(stuck_now)}, evidence=True)
+    return await _listing(request, wanted, codes, evidence=True)
 
 
 @router.head("", include_in_schema=False)
@@ -87,7 +87,7 @@ async def stuck(request: Request, wanted: Annotated[StuckFilters, Query()]) -> R
 async def sessions(request: Request, wanted: Annotated[AllFilters, Query()]) -> Response:
     """Every row with its verdict, and every store that cannot be judged; `verdict` names those that are wanted."""
     codes = _codes("verdict", wanted.verdict, tuple(Code)) or tuple(Code)
-    return await _listing(request, wanted, codes, {}, evidence=False)
+    return await _listing(request, wanted, codes, evidence=False)
 
 
 def _codes(name: str, given: str, known: tuple[Code, ...]) -> tuple[Code, ...]:
@@ -98,17 +98,44 @@ def _codes(name: str, given: str, known: tuple[Code, ...]) -> tuple[Code, ...]:
     return tuple(code for code in known if code in words)
 
 
-async def _listing(
-    request: Request, wanted: Filters, codes: tuple[Code, ...], headers: dict[str, str], *, evidence: bool
-) -> Response:
+async def _listing(request: Request, wanted: Filters, codes: tuple[Code, ...], *, evidence: bool) -> Response:
     """A page, or 304 to who has it already."""
     query = Wanted(codes, evidence, wanted.agent, wanted.min_age, wanted.limit, wanted.cursor)
     reconciler: Reconciler = request.app.state.reconciler
     lists: Lists = request.app.state.lists
+    policy, words = reconciler.settings.policy, _words_of(request)
     try:
-        made = await run_in_threadpool(lists.get, reconciler.report, reconciler.settings.policy, query)
+        made = await run_in_threadpool(lists.get, reconciler.report, policy, query, words)
     except BadCursor:
         raise Problem("invalid", "cursor takes the `next` of the page before") from None
+    return _listed(request, made, stuck=evidence)
+
+
+async def _stuck_again(request: Request) -> Response | None:
+    return _again(request, stuck=True)
+
+
+async def _sessions_again(request: Request) -> Response | None:
+    return _again(request, stuck=False)
+
+
+SHORTCUTS: dict[str, Shortcut] = {"/sessions/stuck": _stuck_again, "/sessions": _sessions_again}
+
+
+def _again(request: Request, *, stuck: bool) -> Response | None:
+    """What was answered to the same words since the last pass."""
+    if not request.state.caller.may(Scope.READ):
+        return None
+    made = request.app.state.lists.made_before(request.app.state.reconciler.report, _words_of(request))
+    return _listed(request, made, stuck=stuck) if made is not None else None
+
+
+def _words_of(request: Request) -> Words:
+    return request.scope["path"], request.scope["query_string"]
+
+
+def _listed(request: Request, made: Listing, *, stuck: bool) -> Response:
+    headers = {"x-stuck-count": str(made.stuck)} if stuck else {}
     return answer_unless_known(request, made.body, made.tag, headers)
 
 

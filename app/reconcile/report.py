@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.domain.fingerprint import fingerprint_of
 from app.domain.flapping import Flapping
@@ -97,8 +99,21 @@ class StoreState:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What was found in a pass, in numbers."""
+
+    open: Counter[Code]
+    """Sessions that are not settled, by their verdict."""
+    flapping: int
+    readable: int
+    """Stores without a problem."""
+    problems: Counter[str]
+    """By their code."""
+
+
+@dataclass(frozen=True)
 class Report:
-    """One pass. Times are epoch ms."""
+    """One pass. Times are epoch ms. Without slots: it keeps its counts."""
 
     number: int = 0
     started_at: int | None = None
@@ -116,6 +131,16 @@ class Report:
         """Those that are not settled: few, as a rule, among many."""
         for store in self.stores:
             yield from store.open
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Counted once, whoever asks how often."""
+        return Counts(
+            open=Counter(f.verdict.code for f in self.open()),
+            flapping=sum(1 for f in self.open() if f.flapping),
+            readable=sum(1 for s in self.stores if s.problem is None),
+            problems=Counter(p.code for p in self.problems()),
+        )
 
     def with_code(self, *codes: Code) -> list[Finding]:
         """Findings of these verdicts, the oldest first."""

@@ -16,6 +16,8 @@ from tempfile import gettempdir
 Seconds = float
 Measured = Callable[[], Seconds]
 """Does the work once, and gives the seconds that it took."""
+PerSecond = Callable[[], float]
+"""Does the work for a while, and gives how often it was done in a second."""
 
 
 class CannotMeasure(RuntimeError):
@@ -36,15 +38,27 @@ class Line:
 
 def against(what: str, ours: Measured, floor: Measured, *, most: float, rounds: int, of: str) -> Line:
     """`ours` at most `most` times `floor` (named by `of`), each measured `rounds` times, one behind the other."""
+    mine, base = by_turns(ours, floor, rounds)
+    ratio = mine / base
+    return Line(what, f"{of}: {spoken(base)}", spoken(mine), ratio, f"<= {most:g}x", ratio <= most)
+
+
+def at_least(what: str, ours: PerSecond, floor: PerSecond, *, least: float, rounds: int, of: str) -> Line:
+    """`ours` at least `least` times as often as `floor` (named by `of`), as `against` has it."""
+    mine, base = by_turns(ours, floor, rounds)
+    ratio = mine / base
+    return Line(what, f"{of}: {base:,.0f}/s", f"{mine:,.0f}/s", ratio, f">= {least:g}x", ratio >= least)
+
+
+def by_turns(ours: Callable[[], float], floor: Callable[[], float], rounds: int) -> tuple[float, float]:
+    """The median of each, measured one behind the other; the first time of each is not counted."""
     mine, base = [], []
     ours()
     floor()
     for _ in range(rounds):
         base.append(floor())
         mine.append(ours())
-    ratio = statistics.median(mine) / statistics.median(base)
-    shown = f"{of}: {spoken(statistics.median(base))}"
-    return Line(what, shown, spoken(statistics.median(mine)), ratio, f"<= {most:g}x", ratio <= most)
+    return statistics.median(mine), statistics.median(base)
 
 
 def timed(work: Callable[[], object]) -> Measured:

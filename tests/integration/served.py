@@ -25,6 +25,7 @@ FROM_CHECKOUT = (sys.executable, "-m", "app.cli")
 class Served:
     url: str
     log: Path
+    pid: int
 
     def get(self, path: str, token: str | None = None) -> Any:
         headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -61,7 +62,7 @@ def served(*command: str, env: dict[str, str], cwd: Path) -> Iterator[Served]:
             command, env={**env, "CLAWMEND_PORT": str(port)}, cwd=cwd, stdout=file, stderr=subprocess.STDOUT
         )
     try:
-        service = Served(f"http://127.0.0.1:{port}", log)
+        service = Served(f"http://127.0.0.1:{port}", log, process.pid)
         _wait_until_it_answers(service, process)
         yield service
     finally:

@@ -132,7 +132,7 @@ function watchCycles() {
   };
 }
 
-const say = (word) => process.stdout.write(JSON.stringify(word) + "\n");
+const say = (word) => new Promise((done) => process.stdout.write(JSON.stringify(word) + "\n", done));
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let state = given.seed;
 function random() {
@@ -159,5 +159,5 @@ for (let number = 1; known.acked < given.writes && !stopped; number += 1) {
   if (given.burst > 0 && number % given.burst === 0) await pause(random() * given.pauseMs);
 }
 const seconds = (performance.now() - began) / 1000;
-say({ ...known, seconds, cycles: cycles.slice(-50_000), keptUnderAnother });
+await say({ ...known, seconds, cycles: cycles.slice(-50_000), keptUnderAnother }); // a pipe takes 64 KiB at once
 process.exit(0);
