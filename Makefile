@@ -46,7 +46,7 @@ test-image: $(VENV)/.installed-dev ## run the steps of the Dockerfile without an
 	@$(PY) -m pytest $(or $(TESTS),tests/image) -m image -ra $(ARGS)
 
 bench: $(VENV)/.installed-dev ## how fast it is, beside what the system calls alone cost in the same run
-	@$(PY) -m tests.bench $(ARGS)
+	@$(PY) -m tests.bench $(or $(ARGS),--into docs/reference/performance.md)
 
 soak: $(VENV)/.installed-faults $(GATEWAYS)/2026.5.18/.installed ## the same in its long form, which takes hours
 	@$(PY) -m pytest $(or $(TESTS),tests/faults) -m faults -ra --soak $(ARGS)

@@ -62,8 +62,7 @@ def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[
             row = row[: present.value_start] + raw + row[present.value_end :]
             edits.append(FieldEdit(name, before, raw))
         previous = name
-    text = text[: span.value_start] + row + text[span.value_end :]
-    return text.encode("latin-1"), Edit(key, tuple(edits))
+    return _with_row(data, span, row), Edit(key, tuple(edits))
 
 
 def unsplice(data: bytes, edit: Edit) -> bytes:
@@ -85,7 +84,13 @@ def unsplice(data: bytes, edit: Edit) -> bytes:
             row = row[: member.name_start] + row[inner[1].name_start :]
         else:
             row = row[: inner[index - 1].value_end] + row[member.value_end :]
-    return (text[: span.value_start] + row + text[span.value_end :]).encode("latin-1")
+    return _with_row(data, span, row)
+
+
+def _with_row(data: bytes, span: Member, row: str) -> bytes:
+    """`data` with `row` in the place of the value at `span`, copied once."""
+    view = memoryview(data)
+    return b"".join((view[: span.value_start], row.encode("latin-1"), view[span.value_end :]))
 
 
 def _row(text: str, key: str) -> Member:

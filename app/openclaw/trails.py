@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from app.domain.model import FileIdentity, Row, Trail
 from app.openclaw.folder import FileProblem, Folder, identity_of
-from app.openclaw.trajectory import read_runs, read_tail, trail_of
+from app.openclaw.trajectory import FIRST_BLOCK, read_runs, read_tail, trail_of
 
 FAMILY_LOOKED_AT = 8
 _POINTER_LIMIT = 64 << 10
@@ -59,6 +60,24 @@ class TrailReader:
     def forget_all_but(self, paths: set[str]) -> None:
         self._known = {path: trail for path, trail in self._known.items() if path in paths}
 
+    def ask_ahead(self, rows: Iterable[Row], *, sessions: Place, state_dir: str) -> None:
+        """Ask the disk for every tail of `rows` that is not known yet: it brings many at once in a third of the time
+        that it takes to wait for one after the other. Reads nothing itself, and leaves every problem to `read`.
+        """
+        unknown: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            with suppress(Lost):
+                place = transcript_place(row.session_id or "", row.session_file, sessions, state_dir)
+                for file in self._usual_places(place, row.session_id or ""):
+                    if file.path not in self._known:
+                        unknown.setdefault((file.folder, file.root), []).append(file.name)
+        for (path, root), names in unknown.items():
+            with suppress(FileProblem), Folder(path, root) as folder:
+                for name in names:
+                    with suppress(FileProblem), folder.opened(name) as (fd, st):
+                        start = max(0, st.st_size - FIRST_BLOCK)
+                        os.posix_fadvise(fd, start, FIRST_BLOCK, os.POSIX_FADV_WILLNEED)
+
     def read(self, row: Row, *, sessions: Place, state_dir: str) -> Trails:
         """The trails of `row`, whose store is `sessions`. Never raises for what is on disk."""
         transcript: FileIdentity | None = None
@@ -82,14 +101,18 @@ class TrailReader:
             return Trails((), str(lost), transcript, here)
         return Trails(tuple(trails), None, transcript, here, pointer)
 
-    def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
+    def _usual_places(self, transcript: Place, session_id: str) -> list[Place]:
         base = transcript.name.removesuffix(".jsonl")
-        sibling = Place(transcript.root, transcript.folder, f"{base}.trajectory.jsonl")
-        places = [sibling]
+        places = [Place(transcript.root, transcript.folder, f"{base}.trajectory.jsonl")]
         if self._trajectory_dir:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", session_id)[:120]
             name = name if re.search(r"[A-Za-z0-9]", name) else "session"
             places.append(Place(self._trajectory_dir, self._trajectory_dir, f"{name}.jsonl"))
+        return places
+
+    def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
+        places = self._usual_places(transcript, session_id)
+        sibling = places[0]
         pointed = _pointer(_pointer_place(transcript), session_id)
         if pointed is None or _same_place(pointed, sibling) or any(_is(pointed, p) for p in places):
             return places

@@ -251,12 +251,14 @@ class Scanner:
         """The rows of one store that run: judged, or as they were found where nothing can have changed."""
         rest = self._stores.rest(target.path)
         if rest is None or not known.open_rows or self._elsewhere:
+            self._stores.ask_ahead(target, known.open_rows)
             return [self._judge(target, row, children) for row in known.open_rows]
         gateway = self._gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
         kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows))
         if None not in kept:
             return [finding for finding in kept if finding]
+        self._stores.ask_ahead(target, (row for old, row in zip(kept, known.open_rows, strict=True) if old is None))
         found = [old or self._judge(target, row, children) for old, row in zip(kept, known.open_rows, strict=True)]
         self._resting.keep(target, rest, gateway, found)
         return found

@@ -158,6 +158,12 @@ class Stores:
         known = known_of(target, seen.rows, self._policy, seen.identity.main)
         return replace(known, trails=seen.trails, entries=seen.entries, doubt=doubt)
 
+    def ask_ahead(self, target: StoreTarget, rows: Iterable[Row]) -> None:
+        """Have the disk bring what `evidence` will read for these rows."""
+        if target.kind == "file":
+            sessions = Place(target.root, target.folder, target.name)
+            self._trails.ask_ahead(rows, sessions=sessions, state_dir=target.state_dir)
+
     def evidence(self, target: StoreTarget, row: Row) -> Evidence:
         """What the disk tells of one row that runs."""
         known = self._known.get(target.path)

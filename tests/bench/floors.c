@@ -2,6 +2,7 @@
 
    stat N       names on stdin ("folder\tname" a line): N rounds of one fstatat each, the folders held open
    tail N       names on stdin: N rounds of open, fstat, pread of the last 4 KiB, close
+   cold N       the same, the page cache emptied of the files before each round (which is not in its time)
    read N FILE  N times the whole file
    publish N FOLDER SIZE   N times: write SIZE bytes beside, fsync, rename, fsync of the folder
 */
@@ -74,6 +75,15 @@ static void tail_all(void) {
   }
 }
 
+static void forget_all(void) {
+  for (size_t i = 0; i < count; i++) {
+    int fd = openat(files[i].folder, files[i].name, O_RDONLY | O_NOFOLLOW);
+    must(fd >= 0, files[i].name);
+    must(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), "fadvise");
+    close(fd);
+  }
+}
+
 static void read_whole(const char *path) {
   int fd = open(path, O_RDONLY);
   struct stat st;
@@ -107,7 +117,8 @@ int main(int argc, char **argv) {
   int rounds = atoi(argv[2]), folder = -1;
   size_t size = 0;
   char *data = NULL;
-  if (!strcmp(argv[1], "stat") || !strcmp(argv[1], "tail")) read_names();
+  int cold = !strcmp(argv[1], "cold"), tail = cold || !strcmp(argv[1], "tail");
+  if (tail || !strcmp(argv[1], "stat")) read_names();
   if (!strcmp(argv[1], "publish")) {
     folder = open(argv[3], O_RDONLY | O_DIRECTORY);
     must(folder >= 0, argv[3]);
@@ -115,9 +126,10 @@ int main(int argc, char **argv) {
     data = memset(malloc(size), 'x', size);
   }
   for (int round = 0; round < rounds; round++) {
+    if (cold) forget_all();
     long long began = now();
-    if (!strcmp(argv[1], "stat")) stat_all();
-    else if (!strcmp(argv[1], "tail")) tail_all();
+    if (tail) tail_all();
+    else if (!strcmp(argv[1], "stat")) stat_all();
     else if (!strcmp(argv[1], "read")) read_whole(argv[3]);
     else publish(folder, data, size);
     printf("%lld\n", now() - began);

@@ -26,7 +26,7 @@ class CannotMeasure(RuntimeError):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table. `ours` and `floor` as they are shown, with their units."""
+    """One line of the table. `ours` and `floor` as they are shown, with their units; no `goal` where none was set."""
 
     what: str
     floor: str

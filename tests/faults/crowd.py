@@ -53,10 +53,10 @@ class Crowd:
         self._write(agent, name, before + self.line(key, name, "session.started", ago + 5) + self.end(key, name, ago))
         return key
 
-    def at_work(self, agent: str, name: str, *, ago: float, weight: int = 0) -> str:
-        """A session in the middle of its turn, which spoke last so long ago; gives its key."""
+    def at_work(self, agent: str, name: str, *, ago: float, weight: int = 0, before: bytes = b"") -> str:
+        """A session in the middle of its turn, which spoke last so long ago; gives its key. `before` as in `ended`."""
         key = self._row(agent, name, weight, **self._running(ago + 5))
-        self._write(agent, name, self.line(key, name, "prompt.submitted", ago))
+        self._write(agent, name, before + self.line(key, name, "prompt.submitted", ago))
         return key
 
     def full(self, agent: str, name: str, content: Path, *, weight: int = 0) -> str:

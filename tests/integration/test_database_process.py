@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -116,3 +117,8 @@ def test_what_it_complains_of_does_not_come_into_our_log(
     instead_of_python(monkeypatch, tmp_path, "cat >&2")
     replace_in_a_process(row.what, row.now)
     assert capfd.readouterr() == ("", "")
+
+
+def test_nobody_waits_for_it_without_an_end_who_has_not_asked_for_that() -> None:
+    patience = inspect.signature(replace_in_a_process).parameters["patience"].default
+    assert 1 < patience <= 60

@@ -232,3 +232,36 @@ def test_a_long_trajectory_costs_what_its_tail_costs(world: World) -> None:
     ).trails
     assert trail.end is not None
     assert reader.bytes_read <= 2 * len(data), "the tail, and what was written in the hour before its end"
+
+
+# Tails that the disk is asked for ahead
+
+
+def test_the_disk_is_asked_for_the_tails_that_are_not_known_yet_and_for_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stuck()
+    size = world.trajectory().stat().st_size
+    asked: list[tuple[int, int, int, int]] = []
+
+    def advise(fd: int, offset: int, length: int, advice: int) -> None:
+        asked.append((os.fstat(fd).st_ino, offset, length, advice))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    reconciler = world.reconciler(auto_repair=False)
+    run_pass(reconciler)
+    assert asked == [(world.trajectory().stat().st_ino, size - 4096, 4096, os.POSIX_FADV_WILLNEED)]
+    world.edit_row(model="another")
+    run_pass(reconciler)
+    assert len(asked) == 1
+
+
+def test_no_tail_is_asked_for_through_a_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.stuck()
+    elsewhere = world.folder / "elsewhere"
+    world.trajectory().rename(elsewhere)
+    world.trajectory().symlink_to(elsewhere)
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: asked.append(fd))
+    assert verdict(world).code is not Code.STUCK
+    assert not asked
