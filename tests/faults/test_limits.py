@@ -25,7 +25,7 @@ from tests.world import World, attempts, finding_of, run_for, run_pass
 AT_REST = 100 * 10**6
 """Bytes of memory of a service that has nothing to look at. Measured: 84 MB."""
 OF_A_STORE = 1.4
-"""How often a store stands in memory while it is read. Measured: 1.05; with rows of 1 MB 1.25 (the text of a few rows)."""
+"""How often a store stands in memory while it is read. Measured: 1.05 (its bytes); with rows of 1 MB 1.25."""
 OF_A_STORE_REPAIRED = 6.0
 """The same while one of its rows is settled. Measured: 4.9."""
 OF_A_ROW = 2_000
