@@ -50,7 +50,11 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/verdict.py": (_DECISION,),
     "app/domain/settlement.py": (_DECISION,),
     "app/domain/splice.py": (_SPLICE,),
-    "app/domain/json_text.py": (_SPLICE, ("tests/unit/test_json_text.py",)),
+    "app/domain/json_text.py": (
+        _SPLICE,
+        ("tests/unit/test_json_text.py",),
+        ("tests/property/test_store_properties.py",),
+    ),
     "app/domain/model.py": (("tests/unit/test_model.py", *_DECISION),),
     "app/domain/describe.py": (("tests/unit/test_describe.py",),),
     "app/openclaw/lease.py": (_LEASE, _PUBLISH),
