@@ -61,6 +61,7 @@ def test_a_flawed_store_is_refused_with_a_word_or_read_as_json_reads_it(data: by
 @example(b'{"k": {}}\x0b', 90)
 @example(b'{"k": {},}', 3)
 @example(b'{"k": {} "l": {}}', 4)
+@example(b'{"k": {}x"l": {}}', 90)
 @example(b" { } ", 1)
 def test_in_pieces_of_any_size_the_members_are_those_of_the_whole(data: bytes, piece: int) -> None:
     def whole() -> list[tuple[str, str, Any]]:
