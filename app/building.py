@@ -42,7 +42,7 @@ def build_links(settings: Settings, clock: Clock) -> GatewayLinks | None:
     if settings.gateway == "off":
         return None
     from app.reconcile.gateways import GatewayLinks  # noqa: PLC0415
-    from app.reconcile.scan import state_dirs  # noqa: PLC0415
+    from app.reconcile.places import state_dirs  # noqa: PLC0415
 
     return GatewayLinks(settings, clock, os.environ, state_dirs(settings, os.environ))
 

@@ -79,7 +79,7 @@ def remove(openclaw: Program = None, as_json: Json = False) -> int:
 
 def _installer(settings: Settings, program: str | None) -> PluginInstaller:
     from app.openclaw.plugin_install import PluginInstaller
-    from app.reconcile.scan import state_dirs
+    from app.reconcile.places import state_dirs
 
     states = state_dirs(settings, os.environ)
     if len(states) != 1:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-from app.domain.json_text import Member, NotJson, document, document_in, members, text_of
+from app.domain.json_text import PIECE, Member, NotJson, document, document_in, members, opens_object, text_of
 from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
-_OBJECT = re.compile(rb"[ \t\r\n]*\{")
-_CHUNK = 1 << 20
 _RECOVERY = (
     "abortedLastRun",
     "restartRecoveryRuns",
@@ -34,44 +32,121 @@ class StoreProblem(Exception):
         self.detail = detail
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was read of one stretch of a store: from right behind a member, or the beginning, to right behind another,
+    or the end.
+    """
+
+    size: int
+    """Bytes."""
+    mark: int
+    """Of these bytes (`hash`: SipHash, 64 bits, keyed anew in each process)."""
+    names: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
 def read_rows(data: bytes) -> tuple[Row, ...]:
     """Every row of a store. Raises StoreProblem: `empty`, `not_json`, `not_an_object`, `not_utf8`, `duplicate_keys`."""
-    _check(data)
-    with suppress(NotJson):
-        return _rows(document_in(data))
-    text = data.decode("latin-1")  # which tells where it is wrong
+    return rows_of(read_pieces(data))
+
+
+def rows_of(pieces: Iterable[Piece]) -> tuple[Row, ...]:
+    return tuple(chain.from_iterable(each.rows for each in pieces))
+
+
+def read_pieces(data: bytes, before: tuple[Piece, ...] = (), size: int = PIECE) -> tuple[Piece, ...]:
+    """The same in pieces of about `size` bytes. What is, byte for byte, as it was in the version that was read `before`
+    is not decoded again. Raises StoreProblem.
+    """
+    head, tail = _unchanged(data, before)
+    start, end = sum(each.size for each in head), len(data) - sum(each.size for each in tail)
     try:
-        return _rows((text, member) for member in document(text))
+        pieces = (*head, *_pieces(data, start, end, size), *tail)
     except NotJson as error:
-        raise StoreProblem("not_json", f"the store does not parse: {error}") from None
+        if before:
+            return read_pieces(data, size=size)
+        raise _problem_of(data, error) from None
+    names = [name for each in pieces for name in each.names]
+    if len(set(names)) != len(names):
+        raise StoreProblem("duplicate_keys", "the store names a session twice")
+    return pieces
 
 
-def _rows(found: Iterable[tuple[str, Member]]) -> tuple[Row, ...]:
+def _unchanged(data: bytes, before: tuple[Piece, ...]) -> tuple[list[Piece], list[Piece]]:
+    """With which pieces `data` still begins, and with which it still ends."""
+    view = memoryview(data)
+    head: list[Piece] = []
+    tail: list[Piece] = []
+    start, end = 0, len(data)
+    for each in before[:-1]:
+        if start + each.size > end or hash(view[start : start + each.size]) != each.mark:
+            break
+        head.append(each)
+        start += each.size
+    for each in reversed(before[max(len(head), 1) :]):
+        if end - each.size < start or hash(view[end - each.size : end]) != each.mark:
+            break
+        tail.append(each)
+        end -= each.size
+    return head, tail[::-1]
+
+
+def _pieces(data: bytes, start: int, end: int, size: int) -> Iterator[Piece]:
+    """What stands from `start` to `end`, both right behind a member, or where `data` begins and ends. Raises NotJson,
+    also where no member ends at `end`.
+    """
+    if 0 < start == end < len(data):
+        return
+    names: list[str] = []
     rows: list[Row] = []
-    seen: set[str] = set()
-    for text, member in found:
-        if member.name in seen:
-            raise StoreProblem("duplicate_keys", "the store names a session twice")
-        seen.add(member.name)
+    for text, member, behind in document_in(data, start, size):
+        names.append(member.name)
         rows.append(_row(text, member))
-    return tuple(rows)
+        is_end = end <= behind and end < len(data)
+        if behind - start >= size or is_end:
+            yield _piece(data[start:behind], names, rows)
+            start, names, rows = behind, [], []
+        if is_end:
+            break
+    else:
+        yield _piece(data[start:], names, rows)
+        start = len(data)
+    if start != end:
+        raise NotJson("a member goes on where one used to end")
 
 
-def _check(data: bytes) -> None:
-    if not data or data.isspace():
-        raise StoreProblem("empty", f"the store is empty ({len(data)} bytes)")
-    if data.startswith(codecs.BOM_UTF8):
-        raise StoreProblem("not_json", "the store begins with a byte order mark, which OpenClaw does not accept")
-    if not all(data[at : at + _CHUNK].isascii() for at in range(0, len(data), _CHUNK)):
-        decoder = codecs.getincrementaldecoder("utf-8")()
+def _piece(data: bytes, names: list[str], rows: list[Row]) -> Piece:
+    if not data.isascii():
         try:
-            for at in range(0, len(data), _CHUNK):
-                decoder.decode(data[at : at + _CHUNK])
-            decoder.decode(b"", final=True)
+            data.decode()
         except UnicodeDecodeError as error:
-            raise StoreProblem("not_utf8", f"the store is not UTF-8: {error.reason}") from None
-    if not _OBJECT.match(data):
-        raise StoreProblem("not_an_object", "the store is not a JSON object of sessions")
+            raise NotJson(f"not UTF-8: {error.reason}") from None
+    return Piece(len(data), hash(memoryview(data)), tuple(names), tuple(rows))
+
+
+def _problem_of(data: bytes, error: NotJson) -> StoreProblem:
+    """What is wrong with a store that is no JSON object, and where."""
+    if not data or data.isspace():
+        return StoreProblem("empty", f"the store is empty ({len(data)} bytes)")
+    if data.startswith(codecs.BOM_UTF8):
+        return StoreProblem("not_json", "the store begins with a byte order mark, which OpenClaw does not accept")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), PIECE):
+            decoder.decode(data[at : at + PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as undecodable:
+        return StoreProblem("not_utf8", f"the store is not UTF-8: {undecodable.reason}")
+    if not opens_object(data):
+        return StoreProblem("not_an_object", "the store is not a JSON object of sessions")
+    text = data.decode("latin-1")
+    try:
+        for member in document(text):  # which tells the place
+            _row(text, member)
+    except NotJson as placed:
+        error = placed
+    return StoreProblem("not_json", f"the store does not parse: {error}")
 
 
 def _row(text: str, member: Member) -> Row:

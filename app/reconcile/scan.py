@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING
 from app.clock import Clock
 from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
 from app.domain.verdict import judge
-from app.openclaw.config import ConfigProblem, SessionConfig, read_config
 from app.openclaw.folder import FileProblem
-from app.openclaw.paths import (
-    StateDir,
-    StoreTarget,
-    default_state_dir,
-    expand_home,
-    find_databases,
-    find_stores,
-    home_dir,
-    state_dir_of,
-)
+from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
 from app.openclaw.processes import running_gateway
-from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
 from app.reconcile.hands import Hand, hand_for
+from app.reconcile.places import Places
 from app.reconcile.report import Finding, Problem, StoreState
 from app.reconcile.resting import Resting
 from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
@@ -51,15 +41,6 @@ class Sight:
     state_problems: list[tuple[str, Problem]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the stores of one state dir are, while its configuration and its agents' folders rest."""
-
-    config: SessionConfig
-    rest: Rest
-    targets: tuple[StoreTarget, ...]
-
-
 class Scanner:
     """Finds stores and judges their rows. One thread at a time."""
 
@@ -80,7 +61,6 @@ class Scanner:
         self._env = env
         self._policy: Policy = settings.policy
         self._looked_at: set[str] = set()
-        self._places: dict[str, _Places] = {}
         self._found: list[Finding] = []
         """All that ran in the last pass."""
         self._watches = Watches(clock)
@@ -91,44 +71,16 @@ class Scanner:
         self._trails = TrailReader(self._elsewhere, settings.silent_after_seconds)
         self._resting = Resting(clock, self._policy)
         self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails)
+        self._places = Places(settings, env, self._stores.listed)
+
+    @property
+    def state_dirs(self) -> tuple[StateDir, ...]:
+        return self._places.state_dirs
 
     @property
     def bytes_read(self) -> int:
         """Bytes of stores and trajectories that were read so far."""
         return self._stores.bytes_read + self._trails.bytes_read
-
-    @property
-    def state_dirs(self) -> tuple[StateDir, ...]:
-        return state_dirs(self._settings, self._env)
-
-    def targets(self) -> tuple[list[StoreTarget], list[tuple[str, Problem]]]:
-        """Every store that may be there now, and the state dirs that cannot be searched."""
-        targets: list[StoreTarget] = []
-        problems: list[tuple[str, Problem]] = []
-        for state in self.state_dirs:
-            try:
-                if not os.path.isdir(state.path):
-                    raise FileProblem("no_state_dir", "there is no such folder; is CLAWMEND_STATE_DIR right?")
-                targets += self._usual_places(state)
-                targets += self._stores.listed(state.path)
-            except FileProblem as error:
-                problems.append((state.path, Problem(error.code, error.detail)))
-            except (ConfigProblem, ValueError) as error:
-                problems.append((state.path, Problem("config_unreadable", str(error))))
-        return targets, problems
-
-    def _usual_places(self, state: StateDir) -> tuple[StoreTarget, ...]:
-        """Where the configuration and the agents' folders say that stores are, or would be."""
-        config = read_config(state.config_path, self._env)
-        known = self._places.get(state.path)
-        if known is not None and known.config == config and known.rest.holds():
-            return known.targets
-        rest = rest_of([os.path.join(state.path, "agents")])
-        targets = (*find_databases(state, config), *find_stores(state, config, self._env))
-        self._places.pop(state.path, None)
-        if rest is not None and config.store is None:  # a place of the operator's own may have links on its way
-            self._places[state.path] = _Places(config, rest, targets)
-        return targets
 
     def scan(self, seen: Callable[[StoreTarget], None] = lambda _: None, skip: frozenset[str] = frozenset()) -> Sight:
         """Judge every row. `seen` is told of each store before anything of it is read; those in `skip` are left out."""
@@ -136,7 +88,7 @@ class Scanner:
             return self._scan(seen, skip)
 
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
-        targets, problems = self.targets()
+        targets, problems = self._places.targets()
         if (paths := {target.path for target in targets}) != self._looked_at:
             self._stores.wake()
         self._looked_at = paths
@@ -209,7 +161,7 @@ class Scanner:
         """Judge `row`, of which the store has just been read, and ask the gateway now."""
         self._gateways.pop(target.state_dir, None)
         looked: list[tuple[StoreTarget, Known | Problem]] = [(target, own)]
-        for other in self.targets()[0]:
+        for other in self._places.targets()[0]:
             if other.path != target.path and other.state_dir == target.state_dir:
                 # A session that works for this row may run in another agent's store. What the last pass saw there
                 # is good enough; a store that has appeared since is looked at now.
@@ -321,9 +273,3 @@ class Scanner:
             except OSError as error:
                 self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
         return self._gateways[state_dir]
-
-
-def state_dirs(settings: Settings, env: Mapping[str, str]) -> tuple[StateDir, ...]:
-    """The state dirs asked for, else OpenClaw's own."""
-    found = (state_dir_of(path, env) for path in settings.state_dir or (default_state_dir(env),))
-    return tuple({os.path.realpath(state.path): state for state in found}.values())

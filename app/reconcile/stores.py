@@ -17,7 +17,7 @@ from app.openclaw.paths import DATABASE_NAME, StoreTarget
 from app.openclaw.processes import read_transcript_lock
 from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_database import SessionsDatabaseReader
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, rows_of
 from app.openclaw.trails import Place, TrailReader, Trails
 from app.reconcile.report import Finding, Problem
 
@@ -42,6 +42,8 @@ class Known:
     """By session key, the texts of the rows that run, where each row has one of its own."""
     doubt: Problem | None = None
     """What is to be said of it though it can be judged."""
+    pieces: tuple[Piece, ...] = ()
+    """Of a file: what of the next version is the same need not be decoded again."""
 
 
 class Stores:
@@ -143,7 +145,8 @@ class Stores:
                 return known
             data, identity = folder.read(target.name, self._limit)
         self.bytes_read += len(data)
-        return known_of(target, read_rows(data), self._policy, identity)
+        pieces = read_pieces(data, known.pieces if known is not None else ())
+        return replace(known_of(target, rows_of(pieces), self._policy, identity), pieces=pieces)
 
     def _look_at_database(self, target: StoreTarget) -> Known | None:
         with Folder(target.folder, target.root) as folder:

@@ -12,7 +12,7 @@ import pytest
 from app.domain.model import Gateway
 from app.openclaw.paths import StateDir
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.scan import state_dirs
+from app.reconcile.places import state_dirs
 from tests.api.conftest import Serve, on_the_machines_clock, wait_until
 from tests.peer import TOKEN, Peer
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, UNKNOWN, World

@@ -12,6 +12,7 @@ from app.openclaw.folder import Folder, identity_of
 from app.openclaw.trajectory import read_tail, trail_of
 from app.reconcile.reconciler import Reconciler
 from app.settings import Settings
+from tests.bench.changing import of_one_row
 from tests.bench.measure import Line, against, floor, timed
 from tests.faults.crowd import FULL, Crowd
 
@@ -71,9 +72,10 @@ def one_row(folder: Path) -> Line:
     store = crowd.store("main")
     reconciler = reconciler_on(folder, crowd.state)
     reconciler.run_pass()
+    change = of_one_row(store)
 
     def changed() -> None:
-        os.utime(store)
+        change()
         before = reconciler.scanner.bytes_read
         reconciler.run_pass()
         assert reconciler.scanner.bytes_read - before >= store.stat().st_size

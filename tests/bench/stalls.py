@@ -36,7 +36,7 @@ def lines(folder: Path) -> Iterator[Line]:
     half, most = _latency(said, "50"), _latency(said, "99")
     late = [lag for moment, lag in json.loads(notes.read_text()) if began <= moment <= ended]
     worst = percentile(late, 0.999)
-    what = f"while a store of {store.stat().st_size / 1e6:.0f} MB is read over and over"
+    what = f"while a store of {store.stat().st_size / 1e6:.0f} MB changes in one row and is read, over and over"
     often = f"{passes} passes in {SECONDS} s"
     ratio = most / half
     yield Line(

@@ -1,5 +1,5 @@
 """`clawmend serve`, whole, on whose event loop two tasks run besides: one asks to be woken every millisecond and notes
-how late it is, one changes a store and has a pass look at it, over and over.
+how late it is, one changes a row of a store and has a pass look at it, over and over.
 
 python -m tests.bench.watched NOTES STORE: the notes (when, and how late: seconds of the monotonic clock) go to a file.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from socket import socket
 from app import main
 from app.reconcile.service import Service
 from app.settings import load_settings
+from tests.bench.changing import of_one_row
 
 TICK = 0.001
 NOTES: list[tuple[float, float]] = []
@@ -31,8 +31,9 @@ async def note_lateness() -> None:
 
 
 async def keep_reading(service: Service, store: str) -> None:
+    change = of_one_row(Path(store))
     while True:
-        os.utime(store)
+        change()
         await service.next_pass()
 
 

@@ -415,24 +415,16 @@ def test_the_page_says_when_the_service_is_gone_and_goes_on_by_itself_when_it_is
 
 def test_without_scripts_the_page_can_still_be_read(server: Served, chromium: Browser, world: World) -> None:
     stick(world)
+    wait_until(lambda: any(server.reconciler.report.find(STUCK_KEY)), "the session is found", 60)
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(url(server))
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Log in").click()
-    until_listed(page)
     row(page).click()
     seen(page.get_by_text("the attempt ended: error").first)
     seen(page.locator("noscript p.note"))
     context.close()
-
-
-def until_listed(page: Page) -> None:
-    def there() -> bool:
-        page.reload()
-        return row(page).count() == 1
-
-    wait_until(there, "the session is listed", 60)
 
 
 def test_a_session_is_not_named_in_the_address(page: Page, world: World) -> None:

@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.faults.model.calls import Happening
 from tests.faults.model.checks import Checks
 from tests.faults.model.machine import KEYS, Machine
-from tests.faults.model.oddities import STORE_ODDITIES
+from tests.faults.model.oddities import STORE_ODDITIES, UNREADABLE
 
 FIRST, SECOND = KEYS[:2]
 
@@ -102,6 +102,14 @@ def test_a_store_that_is_odd_for_days_behind_a_kill_is_tidied_up_when_it_is_righ
     crossing, death = Happening("deletes_row", "exchange", key=FIRST), Happening("kill", "exchange", nth=3)
     state.loses_a_race("first", at="exchange", plan=(crossing, death), what="notes")
     state.something_turns_odd("pipe")
+
+
+@pytest.mark.parametrize("odd", UNREADABLE)
+def test_a_store_that_turns_unreadable_while_somebody_waits_in_a_crossing_stays_as_it_turned(
+    state: Machine, odd: str
+) -> None:
+    crossing, waits = Happening("counts", "exchange", key=SECOND), Happening("notes", "link", key=SECOND)
+    state.settles("first", plan=(crossing, waits, Happening(f"turns {odd}", "exchange", nth=3, after=True)))
 
 
 @pytest.mark.parametrize("turns", [("lease", True), ("exchange", False)], ids=["held shut", "exchanged"])

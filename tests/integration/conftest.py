@@ -7,8 +7,8 @@ import pytest
 
 from app.openclaw import gateway_place
 from app.reconcile.gateways import GatewayLinks
+from app.reconcile.places import state_dirs
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.scan import state_dirs
 from tests.api.conftest import wait_until
 from tests.command import Clawmend
 from tests.peer import TOKEN, Peer

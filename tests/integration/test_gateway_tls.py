@@ -15,7 +15,7 @@ from app.openclaw.gateway_frames import READ
 from app.openclaw.gateway_link import LinkFailed, open_link
 from app.openclaw.gateway_tls import own_certificate
 from app.reconcile.gateways import GatewayLinks
-from app.reconcile.scan import state_dirs
+from app.reconcile.places import state_dirs
 from tests.integration.test_gateways import found_by, wait_until
 from tests.peer import TOKEN, Peer
 from tests.world import World

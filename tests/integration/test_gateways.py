@@ -18,7 +18,7 @@ from app.openclaw.paths import StoreTarget
 from app.reconcile import gateways
 from app.reconcile.answers import JUST_NOW_SECONDS
 from app.reconcile.gateways import GatewayLinks, LinkState
-from app.reconcile.scan import state_dirs
+from app.reconcile.places import state_dirs
 from tests.api.conftest import wait_until
 from tests.peer import TOKEN, Peer, Refuse, Silence, listening
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, finding_of, run_pass

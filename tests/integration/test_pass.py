@@ -181,3 +181,17 @@ def test_a_missing_state_dir_is_a_problem_and_no_error(world: World) -> None:
     report = run_pass(world.reconciler())
     ((path, problem),) = report.state_problems
     assert (path, problem.code) == (str(world.state), "no_state_dir")
+
+
+def test_of_a_large_store_in_which_one_row_changed_only_what_is_around_it_is_read_anew(world: World) -> None:
+    heavy = {f"agent:main:s{n}": {"sessionId": f"s{n}", "status": "done", "label": "x" * 1_200_000} for n in range(3)}
+    world.write_store(json.dumps(heavy).encode())
+    reconciler = world.reconciler()
+    before = {finding.key: finding.evidence.row for finding in run_pass(reconciler).findings()}
+    heavy["agent:main:s1"]["status"] = "failed"
+    world.write_store(json.dumps(heavy).encode())
+
+    after = {finding.key: finding.evidence.row for finding in run_pass(reconciler).findings()}
+
+    assert after["agent:main:s1"].status == "failed"
+    assert [after[key] is row for key, row in before.items()] == [True, False, True]

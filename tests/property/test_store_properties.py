@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain.json_text import NotJson, document, document_in
 from app.domain.splice import CannotSplice, splice, unsplice
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, read_rows, rows_of
 from tests.faults.nonsense import grown
 from tests.faults.nonsense.json_parse import Parsed, parse, places, stringify
 from tests.faults.nonsense.store_claims import FIELDS, check_rows, check_store
@@ -69,8 +69,8 @@ def test_in_pieces_of_any_size_the_members_are_those_of_the_whole(data: bytes, p
         return [(m.name, text[m.name_start : m.value_end], repr(m.value)) for m in document(text)]
 
     def in_pieces() -> list[tuple[str, str, Any]]:
-        found = document_in(data, piece)
-        return [(m.name, text[m.name_start : m.value_end], repr(m.value)) for text, m in found]
+        found = document_in(data, piece=piece)
+        return [(m.name, text[m.name_start : m.value_end], repr(m.value)) for text, m, _ in found]
 
     try:
         wanted = whole()
@@ -79,6 +79,58 @@ def test_in_pieces_of_any_size_the_members_are_those_of_the_whole(data: bytes, p
             in_pieces()
     else:
         assert in_pieces() == wanted
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A store, and what it is after a write: a stretch of it is gone, repeated, or something else."""
+    old = draw(stores())
+    start = draw(st.integers(0, len(old)))
+    end = draw(st.integers(start, min(len(old), start + 40)))
+    there = draw(
+        st.sampled_from((b"", old[start:end] * 2, b'"n": {},', b', "n": {}', b" ", b"7")) | st.binary(max_size=9)
+    )
+    return old, old[:start] + there + old[end:]
+
+
+@SETTINGS
+@given(versions(), st.integers(1, 60))
+@example((b'{"a": {}, "b": {}}', b', "b": {}}'), 1)
+@example((b'{"a": 1, "b": 2}', b'{"a": 12, "b": 2}'), 1)
+@example((b'{"a": 1, "b": 2, "c": 3}', b'{"a": 1, "c": 3}'), 1)
+@example((b'{"a": 1, "b": 2, "c": 3}', b'{"a": 1, "b": 2'), 1)
+@example((b'{"a": 1, "b": 2, "c": 3}', b'{"a": 1, "b": 2, "b": 2, "c": 3}'), 1)
+@example((b'{"a": 1, "b": 2, "c": 3}', b'{"a": 1, "b": 2, "d": 2, "c": 3}'), 1)
+@example((b'{"a": 1, "b": "x", "c": 3}', b'{"a": 1, "b": "x, "c": 3}'), 1)
+@example((b'{"a": 1, "b": 2, "c": 3}', b'{"a": 1, "b": {"x": 2, "c": 3}'), 1)
+@example((b'{"a": 1, "b": 2}', b'{"a": 1, "b": 2}}'), 1)
+@example((b'{"a": 1, "b": 2}', b'{"a": 1}, "b": 2}'), 1)
+@example((b'{"a": 1, "b": 2}', b'{"a": 1, "\xff": 3, "b": 2}'), 1)
+def test_a_version_read_on_the_one_before_says_what_it_says_by_itself(pair: tuple[bytes, bytes], size: int) -> None:
+    old, new = pair
+    try:
+        before = read_pieces(old, size=size)
+    except StoreProblem:
+        before = ()
+    try:
+        wanted = read_rows(new)
+    except StoreProblem as problem:
+        with pytest.raises(StoreProblem) as caught:
+            read_pieces(new, before, size)
+        assert (caught.value.code, caught.value.detail) == (problem.code, problem.detail)
+        return
+    pieces = read_pieces(new, before, size)
+    assert rows_of(pieces) == wanted
+    assert [piece.mark for piece in pieces] == [hash(part) for part in parted(new, pieces)]
+
+
+def parted(data: bytes, pieces: tuple[Piece, ...]) -> list[bytes]:
+    parts = []
+    for piece in pieces:
+        parts.append(data[: piece.size])
+        data = data[piece.size :]
+    assert data == b""
+    return parts
 
 
 @SETTINGS

@@ -178,7 +178,7 @@ def store_codes() -> set[str]:
         "era",
         "publish",
     )
-    for module in (*(f"openclaw/{name}" for name in looking), "reconcile/scan", "reconcile/stores"):
+    for module in (*(f"openclaw/{name}" for name in looking), "reconcile/places", "reconcile/scan", "reconcile/stores"):
         for call in calls(module):
             if name_of(call.func) in ("FileProblem", "StoreProblem", "Problem") and call.args:
                 first = call.args[0]

@@ -141,17 +141,17 @@ def test_a_token_is_decoded_as_strictly_as_the_text_was_read(token: str, said: s
 def test_no_more_is_decoded_at_once_than_was_said_where_the_members_are_shorter(last: str) -> None:
     members = (f'"k{number:03}": {{"n": {number}}}' for number in range(200))
     data = f"{{{' , '.join(members)}}}{last}".encode()
-    found = list(document_in(data, 64))
-    assert [member.value["n"] for _, member in found] == list(range(200))
-    assert max(len(text) for text, _ in found) == 64
-    assert len({id(text) for text, _ in found}) > 50
+    found = list(document_in(data, piece=64))
+    assert [member.value["n"] for _, member, _ in found] == list(range(200))
+    assert max(len(text) for text, _, _ in found) == 64
+    assert len({id(text) for text, _, _ in found}) > 50
 
 
 def test_a_member_that_is_longer_than_a_piece_is_decoded_in_a_larger_one_and_the_next_in_a_small_one_again() -> None:
     short = ", ".join(f'"k{number}": {number}' for number in range(100))
     data = f'{{"a": 1, "b": "{"x" * 500}", {short}}}'.encode()
-    found = list(document_in(data, 40))
-    assert [member.name for _, member in found] == ["a", "b", *(f"k{number}" for number in range(100))]
-    lengths = [len(text) for text, _ in found]
+    found = list(document_in(data, piece=40))
+    assert [member.name for _, member, _ in found] == ["a", "b", *(f"k{number}" for number in range(100))]
+    lengths = [len(text) for text, _, _ in found]
     assert lengths[:2] == [40, 40 * 4 * 4]
     assert max(lengths[20:]) == 40

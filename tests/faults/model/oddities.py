@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 STORE_ODDITIES = ("link", "second name", "half", "empty", "no object", "pipe", "folder")
+UNREADABLE = ("half", "empty", "no object")
 
 
 class Oddities:

@@ -20,7 +20,7 @@ from app.reconcile.asking import CannotUndo, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
 from tests.faults.model.calls import Calls, Happening
 from tests.faults.model.gateway import Blocked, GatewaySide
-from tests.faults.model.oddities import Oddities
+from tests.faults.model.oddities import UNREADABLE, Oddities
 from tests.faults.model.record import Record
 from tests.faults.model.rows import rows_of
 from tests.faults.model.trails import Trails
@@ -211,6 +211,9 @@ class ModelWorld:
     def _catch_up(self) -> None:
         waiting, self.waiting = self.waiting, []
         for happening, pin in waiting:
+            if pin is not None and self.oddities.of_the_store in UNREADABLE:
+                os.close(pin)  # it may have waited for a store that somebody has made unreadable meanwhile
+                continue
             if pin is not None:
                 self.gateway.load(pin)
             if happening.what == "another pass":
