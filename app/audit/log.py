@@ -9,16 +9,30 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, create_engine, event, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit.migrate import migrate, migrate_in_a_process
 from app.audit.models import ATTEMPTS, Attempt, Outcome
+from app.audit.shared_commit import SharedCommit
+
+_COLUMNS = tuple(column.name for column in ATTEMPTS.c)
+# Every repair needs these: made once, since to make a statement costs as much as to carry it out.
+_NEWEST_ID = select(func.max(ATTEMPTS.c.id))
+_OPEN = insert(ATTEMPTS)
+_IS_THE_ONE = ATTEMPTS.c.id == bindparam("attempt_id")
+_CHANGE = update(ATTEMPTS).where(_IS_THE_ONE)
+_ONE = select(ATTEMPTS).where(_IS_THE_ONE)
+_APPLIED_TO_THE_ROW = (
+    (ATTEMPTS.c.store_path == bindparam("of_store"))
+    & (ATTEMPTS.c.session_key == bindparam("of_session"))
+    & (ATTEMPTS.c.outcome == Outcome.APPLIED)
+)
+_LATEST_APPLIED = select(ATTEMPTS).where(_APPLIED_TO_THE_ROW).order_by(ATTEMPTS.c.id.desc()).limit(1)
 
 
 class AuditUnavailable(Exception):
@@ -39,6 +53,7 @@ class AuditLog:
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
         self._url = url
+        self._shared = SharedCommit(self.write)
 
     def migrate(self, *, apart: bool = False) -> None:
         """Bring the database to our schema; `apart`: in a process that ends, for one who stays. Raises RuntimeError."""
@@ -56,18 +71,17 @@ class AuditLog:
     def next_id(self, now: int) -> str:
         """An id that sorts behind every other, also when the wall clock has been set back."""
         with self.read() as connection:
-            newest = connection.execute(select(func.max(ATTEMPTS.c.id))).scalar()
+            newest = connection.execute(_NEWEST_ID).scalar()
         return new_id(now if newest is None else max(now, (UUID(newest).int >> 80) + 1))
 
     def open(self, attempt: Attempt) -> None:
         """Write the intent down, before the store is touched."""
-        with self.write() as connection:
-            connection.execute(insert(ATTEMPTS).values(**asdict(attempt)))
+        values = {name: getattr(attempt, name) for name in _COLUMNS}
+        self._shared.write(lambda connection: connection.execute(_OPEN, values))
 
     def change(self, attempt_id: str, **values: Any) -> None:
         """Set columns of one attempt: its plan before the store is touched, its outcome afterwards."""
-        with self.write() as connection:
-            connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id).values(**values))
+        self._shared.write(lambda connection: connection.execute(_CHANGE, {"attempt_id": attempt_id, **values}))
 
     def add_look(self, attempt_id: str, look: dict[str, Any], **values: Any) -> None:
         with self.write() as connection:
@@ -77,7 +91,7 @@ class AuditLog:
             )
 
     def get(self, attempt_id: str) -> Attempt | None:
-        found = self._select(select(ATTEMPTS).where(ATTEMPTS.c.id == attempt_id))
+        found = self._select(_ONE, attempt_id=attempt_id)
         return found[0] if found else None
 
     def page(self, limit: int, before: str | None = None) -> tuple[list[Attempt], str | None]:
@@ -99,12 +113,7 @@ class AuditLog:
 
     def latest_applied(self, store_path: str, session_key: str) -> Attempt | None:
         """The newest attempt that changed this row."""
-        query = select(ATTEMPTS).where(
-            ATTEMPTS.c.store_path == store_path,
-            ATTEMPTS.c.session_key == session_key,
-            ATTEMPTS.c.outcome == Outcome.APPLIED,
-        )
-        found = self._select(query.order_by(ATTEMPTS.c.id.desc()).limit(1))
+        found = self._select(_LATEST_APPLIED, of_store=store_path, of_session=session_key)
         return found[0] if found else None
 
     def hold(self, store_path: str, session_key: str, session_id: str | None, started_at: int | None) -> str | None:
@@ -125,9 +134,9 @@ class AuditLog:
             found = connection.execute(select(*by, func.count()).group_by(*by))
             return Counter({Counted(kind, outcome or "open", trigger): n for kind, outcome, trigger, n in found})
 
-    def _select(self, query: Select[Any]) -> list[Attempt]:
+    def _select(self, query: Select[Any], **values: str) -> list[Attempt]:
         with self.read() as connection:
-            return [_attempt(row) for row in connection.execute(query)]
+            return [_attempt(row) for row in connection.execute(query, values)]
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

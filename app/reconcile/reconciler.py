@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.breaker import Breaker
 from app.reconcile.due import Due
+from app.reconcile.lanes import lanes, side_by_side
 from app.reconcile.looks import Looker
 from app.reconcile.marks import Marks
 from app.reconcile.plugin_hand import PluginHand
@@ -38,6 +40,8 @@ logger = logging.getLogger("clawmend")
 _OVER = (Code.STUCK, Code.ENDING)
 MOST_REPEATS = 3
 """How often a repair that the gateway overwrote is repeated before the session is put off."""
+MOST_AT_ONCE = 8
+"""Sessions that a pass settles side by side."""
 
 
 class _Abandoned(Exception):
@@ -45,7 +49,9 @@ class _Abandoned(Exception):
 
 
 class Reconciler:
-    """Everything that a pass needs and remembers. `run_pass` runs in one thread at a time; the rest in any."""
+    """Everything that a pass needs and remembers. `run_pass` runs in one thread at a time, which makes others where
+    sessions of several stores are due; the rest in any.
+    """
 
     def __init__(
         self,
@@ -91,6 +97,8 @@ class Reconciler:
         self._due = Due(settings, clock, self.repairer.file_hand, self._put_off)
         self._occupied: set[str] = set()
         """Stores that somebody was at in this pass for longer than we wait: their other sessions have time too."""
+        self._shared = threading.Lock()
+        """For what several threads of one pass change: `steps` and what is put off."""
         self._generation = 0
 
     def run_pass(self) -> Report | None:
@@ -107,7 +115,7 @@ class Reconciler:
             due = [f for f in self._let(report) if f.name not in repeated]
             stopped = self.breaker.is_open
             changed = [self._repeat(a) for a in overwritten if not (stopped and a.trigger == Trigger.SCHEDULER)]
-            changed += [self._settle(f) for f in due if f.target.path not in self._occupied]
+            changed.append(side_by_side(self._settle_in_order, lanes(due), MOST_AT_ONCE))
             self._tell()
             if any(changed):
                 self._count()
@@ -231,6 +239,16 @@ class Reconciler:
             return self.breaker.let(self._due.of(report) if self.settings.auto_repair else [])
         return []
 
+    def _settle_in_order(self, lane: list[Finding]) -> bool:
+        """Settle one behind the other, while the audit answers. True when anything changed."""
+        changed = False
+        for finding in lane:
+            if self.audit_problem is not None:
+                break
+            if finding.target.path not in self._occupied:
+                changed = self._settle(finding) or changed
+        return changed
+
     def _settle(self, finding: Finding) -> bool:
         """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""
         row = finding.evidence.row
@@ -262,7 +280,8 @@ class Reconciler:
 
     def _try(self, finding: Finding, ask: Ask) -> bool:
         """Settle; a failure puts the session off. True when anything changed."""
-        self.steps += 1
+        with self._shared:
+            self.steps += 1
         try:
             attempt = self.repairer.settle(finding, ask)
         except NotStuck:
@@ -284,7 +303,8 @@ class Reconciler:
 
     def _fail(self, finding: Finding, why: str) -> None:
         """Put a session off, for longer each time, and say so."""
-        failed = self._put_off.add(finding.name)
+        with self._shared:
+            failed = self._put_off.add(finding.name)
         logger.warning(
             "session %s could not be settled (%d times now), next try in %.0f s: %s",
             finding.session_id,
