@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from app.domain.breaker import BreakerPolicy
 from app.domain.flapping import FlappingPolicy
@@ -19,6 +18,7 @@ from app.domain.model import Policy
 from app.domain.signing import key_of
 
 PREFIX = "CLAWMEND_"
+_PREFIX = PREFIX.lower()
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -30,17 +30,17 @@ class SettingsError(Exception):
     """A setting is wrong; the message is one line that names it."""
 
 
-class Settings(BaseSettings):
-    """Durations are seconds, sizes bytes."""
+class Settings(BaseModel):
+    """Durations are seconds, sizes bytes. What is not given has its default: `load_settings` reads what is set."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = ConfigDict(extra="forbid")
 
-    state_dir: Annotated[tuple[str, ...], NoDecode] = ()
+    state_dir: tuple[str, ...] = ()
     database_url: str = ""
     host: str = "127.0.0.1"
     port: int = Field(default=8787, ge=0, le=65_535)
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     api_token: SecretStr | None = None
     auth: Literal["token", "off"] = "token"
     repairs_per_minute: int = Field(default=60, ge=1, le=6_000)
@@ -66,9 +66,9 @@ class Settings(BaseSettings):
     gateway: str = "auto"
     gateway_token: SecretStr | None = None
     free_sending_tab: Literal["off", "inject"] = "off"
-    webhook_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    webhook_urls: tuple[str, ...] = Field(default=(), repr=False)
     webhook_secret: SecretStr | None = None
-    webhook_events: Annotated[tuple[str, ...], NoDecode] = WEBHOOK_EVENTS
+    webhook_events: tuple[str, ...] = WEBHOOK_EVENTS
     webhook_names: Literal["keep", "leave_out"] = "keep"
     webhook_http: Literal["loopback", "anywhere"] = "loopback"
     webhook_timeout_seconds: float = Field(default=10.0, gt=0, le=60, allow_inf_nan=False)
@@ -199,9 +199,9 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def load_settings() -> Settings:
-    """Read them. Raises SettingsError with one line."""
+    """Read them from the environment and `.env`. Raises SettingsError with one line."""
     try:
-        return Settings()
+        return Settings.model_validate(_given(os.environ, _in_file(Path(".env"))))
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{PREFIX}{'_'.join(str(p) for p in first['loc'][:1])}".upper() if first["loc"] else ""
@@ -212,6 +212,21 @@ def load_settings() -> Settings:
         raise SettingsError(f"{name}: {word}{given}" if name else word) from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"the file .env is not UTF-8: {error.reason}") from None
+
+
+def _given(env: Mapping[str, str], file: Mapping[str, str | None]) -> dict[str, str]:
+    """What is set, by field, in capitals or not: `env` goes before `file`, and an empty value counts as none."""
+    lines = [(name.lower(), value) for source in (file, env) for name, value in source.items() if value]
+    values = {name.removeprefix(_PREFIX): value for name, value in lines if name.startswith(_PREFIX)}
+    return {name: value for name, value in values.items() if name in Settings.model_fields}
+
+
+def _in_file(path: Path) -> dict[str, str | None]:
+    if not path.exists():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415  (few have such a file, and the command starts often)
+
+    return dotenv_values(path, encoding="utf-8")
 
 
 def unknown_settings(env: Mapping[str, str]) -> list[str]:

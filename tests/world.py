@@ -165,7 +165,6 @@ class World:
             "database_url": self.database_url,
             "watch_files": False,
             "gateway": "off",  # no test speaks with a gateway that it has not started
-            "_env_file": None,
         }
         return Settings(**{**values, **over})
 

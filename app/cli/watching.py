@@ -50,7 +50,7 @@ def watch(
             now = look()
             for line, document in changes(before, now):
                 if as_json:
-                    say_json(document, indent=None)
+                    say_json(document, indented=False)
                 else:
                     say(line)
             sys.stdout.flush()

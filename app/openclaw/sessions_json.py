@@ -80,7 +80,7 @@ def _unchanged(data: bytes, before: tuple[Piece, ...]) -> tuple[list[Piece], lis
     tail: list[Piece] = []
     start, end = 0, len(data)
     for each in before[:-1]:
-        if start + each.size > end or hash(view[start : start + each.size]) != each.mark:
+        if hash(view[start : start + each.size]) != each.mark:
             break
         head.append(each)
         start += each.size

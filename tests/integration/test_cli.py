@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -70,6 +74,36 @@ def test_scan_as_json_is_the_whole_report(world: World, run: Clawmend) -> None:
     assert (session["session_key"], session["verdict"], session["target_status"]) == (STUCK_KEY, "stuck", "failed")
     assert session["evidence"]["trajectories"][0]["end"]["status"] == "error"
     assert [p["code"] for p in report["problems"]] == ["not_json"]
+
+
+@pytest.mark.parametrize("env", [{}, {"CLAWMEND_PORT": "x"}], ids=["well", "wrong"])
+@pytest.mark.parametrize(
+    ("plain", "parsed"), [(("scan",), ("scan", "--")), (("scan", "--json"), ("scan", "--json", "--"))]
+)
+def test_a_scan_with_nothing_to_parse_says_what_one_says_that_is_parsed(
+    world: World, run: Clawmend, plain: tuple[str, ...], parsed: tuple[str, ...], env: dict[str, str]
+) -> None:
+    world.recording("success-done")
+    world.stuck()
+    world.write_store(b"{", agent="beta")
+    one, other = run(*plain, **env), run(*parsed, **env)
+    assert (one.returncode, one.stderr) == (other.returncode, other.stderr)
+    assert re.sub(r"[0-9]+", "0", one.stdout) == re.sub(r"[0-9]+", "0", other.stdout), "but for the time that passed"
+
+
+def test_a_scan_that_is_interrupted_ends_with_130(world: World, run: Clawmend) -> None:
+    world.stuck()
+    rows = world.rows()
+    world.write_store(json.dumps({f"{STUCK_KEY}-{n}": rows[STUCK_KEY] for n in range(200)}).encode())
+    words = [sys.executable, "-m", "app.cli", "scan", "--json"]
+    with subprocess.Popen(
+        words, cwd=world.folder, env=run.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1), "it writes more than a pipe holds, to nobody who reads"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("name", [STUCK_KEY, STUCK_SESSION_ID])

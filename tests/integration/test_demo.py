@@ -36,7 +36,7 @@ def own_folder(home: Path) -> Path:
 
 
 def settings() -> Settings:
-    return Settings(_env_file=None)  # type: ignore[call-arg]
+    return Settings()
 
 
 def on_the_demo(world: World, gateway: Gateway) -> Reconciler:
@@ -169,4 +169,4 @@ def test_the_demo_stands_in_only_where_openclaw_has_no_state_and_none_was_named(
         (home / folder).mkdir()
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    assert no_state_found(Settings(state_dir=given, _env_file=None)) is demo  # type: ignore[call-arg]
+    assert no_state_found(Settings(state_dir=given)) is demo

@@ -46,7 +46,6 @@ _NOT_OURS = (
     "fastapi",
     "httpx",
     "orjson",
-    "pydantic_settings",
     "pyjson5",
     "sqlalchemy.orm",
     "uvicorn",

@@ -52,7 +52,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/domain/splice.py": (_SPLICE,),
     "app/domain/json_text.py": (
         _SPLICE,
-        ("tests/unit/test_json_text.py",),
+        ("tests/unit/test_json_text.py", "tests/unit/test_sessions_json.py"),
         ("tests/property/test_store_properties.py",),
     ),
     "app/domain/model.py": (("tests/unit/test_model.py", *_DECISION),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
@@ -15,6 +16,7 @@ from typer.main import get_command
 
 from app.api.problems import PROBLEMS
 from app.building import CannotStart
+from app.cli import main
 from app.cli.durations import seconds, window
 from app.cli.exits import COULD_NOT_TELL, NOT_NOW
 from app.cli.failures import KINDS, RAISED, Failure, failure_of, problem
@@ -25,17 +27,18 @@ from app.reconcile.asking import NotStuck
 
 TOP = Path(__file__).resolve().parents[2]
 HEAVY = {"alembic", "fastapi", "httpx", "rich", "sqlalchemy", "starlette", "uvicorn", "websockets"}
-SETTINGS = {"pydantic", "pydantic_settings"}
+SETTINGS = {"pydantic", "app.settings"}
+NOT_FOR_A_SCAN = HEAVY | {"asyncio", "dotenv", "prometheus_client", "pydantic_settings", "ssl", "subprocess", "typer"}
 
 
 def loaded_by(tmp_path: Path, *arguments: str) -> set[str]:
-    """The packages that a run of the command has loaded at its end, with no terminal."""
+    """The modules that a run of the command has loaded at its end, with no terminal."""
     program = (
         "import io, json, sys\n"
         "from app.cli import main\n"
         "sys.stdout = io.StringIO()\n"
         f"main({list(arguments)!r})\n"
-        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.__stdout__)\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.__stdout__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -57,7 +60,7 @@ def test_help_and_version_load_nothing_heavy(tmp_path: Path, arguments: tuple[st
 @pytest.mark.parametrize("name", list(get_command(app).commands))  # type: ignore[attr-defined]
 def test_the_help_of_a_command_loads_nothing_of_what_it_does(tmp_path: Path, name: str) -> None:
     """Typer itself asks pydantic for the values that an argument may have."""
-    assert loaded_by(tmp_path, name, "--help") & (HEAVY | {"pydantic_settings"}) == set()
+    assert loaded_by(tmp_path, name, "--help") & (HEAVY | {"app.settings"}) == set()
 
 
 @pytest.mark.parametrize("arguments", [("scan",), ("scan", "--json"), ("explain", "nobody")], ids=" ".join)
@@ -65,6 +68,22 @@ def test_a_look_loads_no_server_no_client_and_no_audit(tmp_path: Path, arguments
     loaded = loaded_by(tmp_path, *arguments)
     assert loaded >= SETTINGS, "it has really run"
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [("scan",), ("scan", "--json")], ids=" ".join)
+def test_a_scan_with_nothing_to_parse_loads_no_parser_and_no_event_loop(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    loaded = loaded_by(tmp_path, *arguments)
+    assert loaded >= SETTINGS, "it has really run"
+    assert loaded & NOT_FOR_A_SCAN == set()
+
+
+def test_a_scan_leaves_the_collector_of_garbage_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main(["scan"])
+    assert gc.isenabled()
 
 
 def test_the_audit_loads_no_server(tmp_path: Path) -> None:

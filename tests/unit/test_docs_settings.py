@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from app.settings import PREFIX, Settings
+from app.settings import PREFIX, Settings, load_settings
 from tests.unit.test_docs import table, text
 
 COMPUTED = {
@@ -50,10 +50,10 @@ def test_the_example_file_with_its_marks_taken_off_says_the_defaults(
 ) -> None:
     for name in example_lines():
         monkeypatch.delenv(name, raising=False)
-    file = tmp_path / "env"
-    file.write_text("\n".join(f"{name}={value}" for name, (_, value) in example_lines().items()))
+    (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, (_, value) in example_lines().items()))
+    monkeypatch.chdir(tmp_path)
 
-    assert Settings(_env_file=file) == Settings(_env_file=None)  # type: ignore[call-arg]
+    assert load_settings() == Settings()
     empty = {name for name, (_, value) in example_lines().items() if not value}
     assert empty == {setting_name(f) for f in COMPUTED}, "every other default is shown"
 
@@ -64,10 +64,11 @@ def test_the_settings_page_names_every_setting_once() -> None:
 
 
 @pytest.mark.parametrize("field", sorted(set(Settings.model_fields) - COMPUTED))
-def test_the_settings_page_gives_each_default(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_page_gives_each_default(field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (row,) = (r for r in table("docs/reference/settings.md", "setting") if r[0] == setting_name(field))
     monkeypatch.setenv(setting_name(field), row[1])
-    assert getattr(Settings(_env_file=None), field) == Settings.model_fields[field].default  # type: ignore[call-arg]
+    monkeypatch.chdir(tmp_path)
+    assert getattr(load_settings(), field) == Settings.model_fields[field].default
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None, float | None]:

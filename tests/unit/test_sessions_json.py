@@ -111,6 +111,7 @@ def test_an_empty_object_is_a_store_without_rows() -> None:
         # A lone surrogate as raw bytes is no UTF-8; Node writes it as an escape.
         (store(RUNNING).replace(b"s-1", b"\xed\xa0\xbd"), "not_utf8"),
         (store(RUNNING)[:-2] + b"\xc3", "not_utf8"),
+        (b'{"a": {"status": "done", "label": "\xff"}}', "not_utf8"),
         (b'{"a": {}, "b": {}, "a": {}}', "duplicate_keys"),
         (b'{"a": {}, "\\u0061": {}}', "duplicate_keys"),
         ('{"agent:main:é": {}, "agent:main:\\u00e9": {}}'.encode(), "duplicate_keys"),

@@ -283,6 +283,55 @@ def test_the_environment_goes_before_the_file(given: Set, tmp_path: Path) -> Non
     assert (settings.port, settings.log_level) == (9001, "debug")
 
 
+def test_a_line_of_the_file_is_written_as_for_a_shell(given: Set, tmp_path: Path) -> None:
+    lines = ("# ours", "export CLAWMEND_PORT = 9000  # a port", "CLAWMEND_GATEWAY='off'", "CLAWMEND_LOG_LEVEL")
+    (tmp_path / ".env").write_text("\n".join((*lines, 'CLAWMEND_STATE_DIR="${HOME}/é x"', "")))
+    settings = load_settings()
+    assert (settings.port, settings.gateway, settings.log_level) == (9000, "off", "info")
+    assert settings.state_dir == (f"{tmp_path}/é x",)
+
+
+def test_an_empty_value_in_the_environment_leaves_the_one_of_the_file(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLAWMEND_PORT=9000\nCLAWMEND_HOST=\n")
+    given(port="")
+    settings = load_settings()
+    assert (settings.port, settings.host) == (9000, "127.0.0.1")
+
+
+def test_a_wrong_value_in_the_file_is_refused_as_one_in_the_environment_is(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLAWMEND_PORT=80l80\n")
+    assert refusal().startswith("CLAWMEND_PORT: ")
+    (tmp_path / ".env").write_text("CLAWMEND_API_TOKEN=hunter2\n")
+    assert "hunter2" not in refusal()
+
+
+def test_a_name_in_small_letters_is_the_same_name(given: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("clawmend_port", "9000")
+    (tmp_path / ".env").write_text("Clawmend_Log_Level=debug\nCLAWMEND_PORT=9001\n")
+    settings = load_settings()
+    assert (settings.port, settings.log_level) == (9000, "debug")
+
+
+def test_a_folder_in_the_place_of_the_file_is_none(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_settings().port == 8787
+
+
+def test_a_name_that_is_no_setting_stops_nothing(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLAWMEND_PROT=1\nPORT=2\nMODEL_CONFIG=3\nCLAWMEND_MODEL_CONFIG=4\n")
+    given(prot="5")
+    assert load_settings().port == 8787
+
+
+def test_settings_that_a_program_makes_are_read_from_nowhere_else(given: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CLAWMEND_PORT=9000\n")
+    given(log_level="debug")
+    settings = Settings(host="::1")
+    assert (settings.host, settings.port, settings.log_level) == ("::1", 8787, "info")
+    with pytest.raises(ValueError, match="prot"):
+        Settings(prot=1)  # type: ignore[call-arg]
+
+
 def test_a_file_that_is_no_text_is_refused_in_one_line(given: Set, tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"CLAWMEND_HOST=\xff\xfe\n")
     assert ".env" in refusal()

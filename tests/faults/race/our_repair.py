@@ -48,7 +48,6 @@ class OurRepair:
             store_patience_seconds=patience,
             silent_after_seconds=1.0,  # how far back a trajectory is searched for open runs
             watch_files=False,
-            _env_file=None,
         ).model_copy(
             # A race settles the same rows again and again, which in life would be left to a person.
             update={"stale_after_seconds": 0.0, "flapping_settlements": 10**9, "breaker_repairs": 10**9}
