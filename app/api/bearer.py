@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from app.api.headers import header_of
 from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.tokens import digest_of, live_tokens, write_last_used
 from app.clock import Clock
@@ -41,7 +42,7 @@ class BearerTokens:
         self._answering = True
 
     def __call__(self, connection: HTTPConnection) -> Caller | None:
-        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+        scheme, _, given = header_of(connection, b"authorization").partition(" ")
         return self.caller_with(given.strip()) if scheme.lower() == "bearer" else None
 
     def caller_with(self, token: str) -> Caller | None:

@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.api.headers import header_of
 from app.api.health_json import MEDIA_TYPE, health_json, wants_health_json
 from app.api.shortcuts import Shortcut
 from app.domain.describe import rfc3339
@@ -108,7 +109,7 @@ def _worst_of(checks: dict[str, dict[str, Any]]) -> str:
 
 
 def _wants_draft(request: Request) -> bool:
-    return wants_health_json(request.headers.get("accept", ""))
+    return wants_health_json(header_of(request, b"accept"))
 
 
 def _draft(status: str, checks: dict[str, dict[str, Any]], service: Service) -> Response:

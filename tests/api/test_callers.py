@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from app.api import problems
 from app.api.auth import Gate
 from app.api.callers import Repairer
+from app.api.headers import header_of
 from app.domain.caller import INSTALLATION, Caller, Scope
 from tests.api.conftest import Serve
 from tests.world import STUCK_SESSION_ID, World
@@ -75,6 +76,13 @@ def test_who_shows_nothing_is_nobody_where_it_is_open_and_refused_elsewhere() ->
     assert ask("GET", "/health", **{"x-badge": "rob"}).json() == "rob"
     assert ask("GET", "/name").status_code == 401
     assert ask("GET", "/name", **{"x-badge": "nobody"}).status_code == 401
+
+
+def test_of_several_headers_of_one_name_the_first_counts_and_one_that_is_not_there_is_empty() -> None:
+    sent = [(b"x-authorization", b"c"), (b"authorization", "Bearer é".encode("latin-1")), (b"authorization", b"b")]
+    connection = HTTPConnection({"type": "http", "headers": sent})
+    assert header_of(connection, b"authorization") == "Bearer é"
+    assert header_of(connection, b"accept") == ""
 
 
 def test_a_call_that_demands_a_scope_refuses_who_has_it_not_and_names_it() -> None:
