@@ -14,25 +14,40 @@ from functools import partial
 
 from app.reconcile.report import Finding
 
+LARGE = 4 << 20
+"""Bytes of a store above which it is not settled beside another such."""
+
 
 def lanes(due: Sequence[Finding]) -> list[list[Finding]]:
     """`due`, the oldest first, parted into lanes that need not wait for each other; each in the order of `due`.
 
     All sessions that another hand may write than the one for files are in one lane: each write to a database is a
-    process of its own, and each order to the plugin a link of its own to one gateway.
+    process of its own, and each order to the plugin a link of its own to one gateway. So are those of large stores: a
+    repair holds several copies of its store in memory.
     """
+    # What is locked is the folder itself: two stores may lie in one, and two names lead to it.
+    real = {folder: os.path.realpath(folder) for folder in {finding.target.folder for finding in due}}
     by_folder: dict[str, list[Finding]] = {}
     for finding in due:
-        by_folder.setdefault(_folder(finding), []).append(finding)
-    files = {folder for folder, found in by_folder.items() if all(f.hand.name == "file" for f in found)}
-    others = [finding for finding in due if _folder(finding) not in files]
-    found = [by_folder[folder] for folder in by_folder if folder in files]
-    return [*found, others] if others else found
+        by_folder.setdefault(real[finding.target.folder], []).append(finding)
+    names = {folder: _lane(folder, found) for folder, found in by_folder.items()}
+    by_lane: dict[str, list[Finding]] = {}
+    for finding in due:
+        by_lane.setdefault(names[real[finding.target.folder]], []).append(finding)
+    return list(by_lane.values())
 
 
-def _folder(finding: Finding) -> str:
-    """The folder that is locked: two stores may lie in one, and two names lead to it."""
-    return os.path.realpath(finding.target.folder)
+def _lane(folder: str, found: list[Finding]) -> str:
+    if any(finding.hand.name != "file" for finding in found):
+        return "other hands"
+    return "large stores" if any(_size(path) > LARGE for path in {f.target.path for f in found}) else folder
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0  # the repair says what is wrong
 
 
 def side_by_side(walk: Callable[[list[Finding]], bool], found: Sequence[list[Finding]], most: int) -> bool:

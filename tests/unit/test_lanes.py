@@ -11,7 +11,7 @@ import pytest
 from app.domain.model import Code, Evidence, Row, Verdict
 from app.openclaw.paths import StoreTarget
 from app.reconcile.hands import Hand
-from app.reconcile.lanes import lanes, side_by_side
+from app.reconcile.lanes import LARGE, lanes, side_by_side
 from app.reconcile.report import Finding
 
 PATIENCE = 30.0
@@ -51,7 +51,16 @@ def test_a_folder_that_has_two_names_is_one(tmp_path: Path) -> None:
 def test_what_the_plugin_or_the_hand_for_databases_writes_is_one_lane_in_its_order(tmp_path: Path) -> None:
     a, b, c, d = (tmp_path / name for name in "abcd")
     found = lanes([due(a, "1", hand="plugin"), due(b, "2"), due(c, "3", hand="database"), due(d, "4", hand="database")])
-    assert keys(found) == [["2"], ["1", "3", "4"]]
+    assert keys(found) == [["1", "3", "4"], ["2"]]
+
+
+def test_two_large_stores_are_never_in_memory_at_once(tmp_path: Path) -> None:
+    for name, size in (("a", LARGE + 1), ("b", LARGE), ("c", LARGE + 1)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "sessions.json").open("wb") as file:
+            file.truncate(size)
+    a, b, c, gone = (tmp_path / name for name in ("a", "b", "c", "gone"))
+    assert keys(lanes([due(a, "1"), due(b, "2"), due(c, "3"), due(gone, "4")])) == [["1", "3"], ["2"], ["4"]]
 
 
 def test_a_folder_in_which_two_hands_write_is_not_in_two_lanes(tmp_path: Path) -> None:
