@@ -62,13 +62,14 @@ def create_app(reconciler: Reconciler, token: str | None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # a path holds session keys
     )
     app.state.reconciler = reconciler
+    app.state.last_health = health.LastHealth()
     app.state.lists = Lists()
     app.state.pace = RepairPace(reconciler.settings.repairs_per_minute, reconciler.clock)
     shown = everybody if tokens is None else tokens
     app.state.logins = Logins(reconciler.clock, (shown,))
     app.state.ways = (shown, app.state.logins)
-    app.add_middleware(Shortcuts, by_path=health.SHORTCUTS | sessions.SHORTCUTS)
     app.add_middleware(Idempotency, audit=reconciler.audit, clock=reconciler.clock)
+    app.add_middleware(Shortcuts, by_path=health.SHORTCUTS | sessions.SHORTCUTS)
     app.add_middleware(
         Gate,
         ways=app.state.ways,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _NOTHING_SHOWN = "this call needs a bearer token"
 _CHALLENGE = b'Bearer realm="clawmend"'
 _WRONG = b', error="invalid_token"'
 """RFC 6750, section 3.1: who shows nothing is not told of an error."""
+_LONGEST_HOST = 300
+"""More than any name with a port has: what is longer is not remembered either."""
+_HOSTS_REMEMBERED = 64
 
 
 def load_or_make_token(path: Path) -> tuple[str, bool]:
@@ -68,6 +72,7 @@ class Gate:
         self._ways = ways
         self._origins = origins
         self._hosts = frozenset({"localhost", *(host.lower() for host in allowed_hosts)})
+        self._serves = lru_cache(maxsize=_HOSTS_REMEMBERED)(self._allows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -77,7 +82,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if not self._serves(headers.get(b"host", b"").decode("latin-1")):
+        host = headers.get(b"host", b"")
+        if len(host) > _LONGEST_HOST or not self._serves(host):
             await _refuse(send, "forbidden_host", "the Host header names a host that is not served here")
             return
         path = scope["path"]
@@ -109,8 +115,9 @@ class Gate:
             return False
         return origin not in self._origins and origin_of(connection) is None
 
-    def _serves(self, host: str) -> bool:
+    def _allows(self, shown: bytes) -> bool:
         """An address cannot be rebound, so every address is served; of names only those that were named."""
+        host = shown.decode("latin-1")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
         name = name.strip("[]").lower()
         if name in self._hosts:

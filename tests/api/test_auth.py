@@ -130,6 +130,28 @@ def test_a_name_that_was_not_allowed_is_refused_even_with_the_token(server: Serv
     assert answer.json()["type"] == "/problems/forbidden_host"
 
 
+def test_a_host_is_judged_alike_however_often_and_among_however_many_it_is_asked_for(server: Served) -> None:
+    judged = {"127.0.0.1:8787": 200, "clawmend.example": 200, "evil.example": 403, "[::1]": 200, "": 403}
+    for others in (0, 100, 0):
+        for number in range(others):
+            assert server.bare.get("/health", headers={"host": f"evil{number}.example"}).status_code == 403
+        for host, status in (*judged.items(), *judged.items()):
+            assert server.bare.get("/health", headers={"host": host}).status_code == status, host
+
+
+def test_a_host_that_is_longer_than_any_name_is_refused(server: Served) -> None:
+    address = f"[fe80::1%{'a' * 400}]"  # it is one, by the letter
+    assert server.bare.get("/health", headers={"host": address}).status_code == 403
+    assert server.bare.get("/health", headers={"host": "[fe80::1%eth0]"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+@pytest.mark.parametrize("credentials", [f"Bearer {TOKEN}", "Bearer nobodys-token-at-all", "Basic eA=="])
+def test_a_probe_is_answered_alike_whatever_token_is_shown(server: Served, path: str, credentials: str) -> None:
+    shown = server.bare.get(path, headers={"authorization": credentials})
+    assert (shown.status_code, shown.json().keys()) == (200, server.bare.get(path).json().keys())
+
+
 def test_the_name_that_it_binds_to_is_served_in_any_case(world: World, serve: Serve) -> None:
     world.recording("success-done")
     server = serve(host="MyBox.local")

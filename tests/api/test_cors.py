@@ -44,3 +44,14 @@ def test_no_other_origin_is_let_in(world: World, serve: Serve, named: tuple[str,
         assert before.status_code in (400, 401)
         assert "access-control-allow-origin" not in before.headers
         assert "access-control-allow-origin" not in served.http.get("/sessions", headers={"origin": origin}).headers
+
+
+@pytest.mark.parametrize("path", ["/health", "/sessions/stuck"])
+def test_what_a_named_origin_was_told_is_not_in_the_answer_to_another(world: World, serve: Serve, path: str) -> None:
+    """The same answer is given to many: what is put on it for one stays with that one."""
+    world.stuck()
+    served = serve(auto_repair=False, cors_origins=(DASH,))
+    before = {*served.http.get(path).headers}
+    for _ in range(2):
+        assert served.http.get(path, headers={"origin": DASH}).headers["access-control-allow-origin"] == DASH
+        assert {*served.http.get(path).headers} == before

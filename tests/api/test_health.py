@@ -9,10 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.api.health import LastHealth, Seen, seen_in
+from app.audit.openings import Opening
 from app.domain.model import Gateway
+from app.openclaw.gateway_place import LinkState
 from app.openclaw.paths import StateDir
 from app.reconcile.gateways import GatewayLinks
 from app.reconcile.places import state_dirs
+from app.reconcile.report import Report
+from app.reconcile.service import Service
 from tests.api.conftest import Serve, on_the_machines_clock, wait_until
 from tests.peer import TOKEN, Peer
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, UNKNOWN, World
@@ -242,6 +247,55 @@ def test_asking_for_health_when_the_last_pass_is_too_old_starts_one(world: World
     assert server.reconciler.report.number == number, "nothing else starts one"
     server.bare.get("/health")
     wait_until(lambda: server.reconciler.report.number == number + 1, "the pass that was asked for")
+
+
+# --- the last answer, given again ---
+
+
+def whatever(world: World) -> Seen:
+    """What a service sees that has looked at nothing yet."""
+    return seen_in(Service(world.reconciler()))
+
+
+OTHERWISE: dict[str, object] = {
+    "report": Report(number=7, finished_at=1_795_337_371_114),
+    "seconds_since_pass": 3.4,
+    "late": True,
+    "audit_answers": False,
+    "links": {"somewhere": LinkState("up", ready=True)},
+    "automatic": False,
+    "failing": 2,
+    "breaker": Opening("an-id", 1_795_337_371_114, "too many", 3),
+    "repaired_total": 5,
+}
+
+
+def test_while_nothing_else_is_seen_the_answer_is_made_once(world: World) -> None:
+    last, seen = LastHealth(), whatever(world)
+    assert last.of(seen) is last.of(seen._replace())
+
+
+@pytest.mark.parametrize("what", Seen._fields)
+def test_whatever_is_seen_to_change_is_told_at_once(world: World, what: str) -> None:
+    last, seen = LastHealth(), whatever(world)
+    otherwise = seen._replace(**{what: OTHERWISE[what]})
+    before = last.of(seen)
+    told = last.of(otherwise)
+    assert told.body != before.body
+    assert (told.body, told.status_code) == (LastHealth().of(otherwise).body, LastHealth().of(otherwise).status_code)
+    assert told.status_code == (503 if what in ("late", "audit_answers") else 200)
+    assert last.of(seen).body == before.body
+
+
+def test_health_grows_older_between_two_passes(world: World, serve: Serve) -> None:
+    world.stuck()
+    server = serve(auto_repair=False)
+
+    def age() -> float:
+        return float(server.bare.get("/health").json()["checks"]["passes"]["seconds_since_last"])
+
+    first = age()
+    wait_until(lambda: age() > first, "the age of the last pass grows")
 
 
 # --- the gateway ---
