@@ -43,8 +43,8 @@ def _exit_code(report: Report) -> int:
 def _say_all(report: Report, settings: Settings) -> None:
     from app.api.views import describe_finding, describe_problems, describe_scan
 
-    now = report.finished_at or 0
-    found = [describe_finding(f, settings.policy, now) for f in report.findings()]
+    now, policy = report.finished_at or 0, settings.policy
+    found = [describe_finding(f, policy, now) for f in report.findings()]
     say_json({"sessions": found, "problems": describe_problems(report), "scan": describe_scan(report)})
 
 

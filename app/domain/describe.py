@@ -15,8 +15,7 @@ def rfc3339(ms: int | None) -> str | None:
     """`2026-11-22T06:05:58.006Z`; None for None and for what has no such form."""
     if ms is None or not 0 <= ms <= LATEST:
         return None
-    moment = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}Z"
 
 
 def describe_fields(row: Row) -> dict[str, Any]:

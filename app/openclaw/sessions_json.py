@@ -13,6 +13,8 @@ from app.domain.json_text import PIECE, Member, NotJson, document, document_in, 
 from app.domain.model import RUNNING, Row
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
+_SLICE = 1 << 16
+"""Bytes. While they are marked no other thread can run."""
 _RECOVERY = (
     "abortedLastRun",
     "restartRecoveryRuns",
@@ -80,16 +82,20 @@ def _unchanged(data: bytes, before: tuple[Piece, ...]) -> tuple[list[Piece], lis
     tail: list[Piece] = []
     start, end = 0, len(data)
     for each in before[:-1]:
-        if hash(view[start : start + each.size]) != each.mark:
+        if _mark(view[start : start + each.size]) != each.mark:
             break
         head.append(each)
         start += each.size
     for each in reversed(before[max(len(head), 1) :]):
-        if end - each.size < start or hash(view[end - each.size : end]) != each.mark:
+        if end - each.size < start or _mark(view[end - each.size : end]) != each.mark:
             break
         tail.append(each)
         end -= each.size
     return head, tail[::-1]
+
+
+def _mark(data: memoryview) -> int:
+    return hash(tuple(hash(data[at : at + _SLICE]) for at in range(0, len(data), _SLICE)))
 
 
 def _pieces(data: bytes, start: int, end: int, size: int) -> Iterator[Piece]:
@@ -122,7 +128,7 @@ def _piece(data: bytes, names: list[str], rows: list[Row]) -> Piece:
             data.decode()
         except UnicodeDecodeError as error:
             raise NotJson(f"not UTF-8: {error.reason}") from None
-    return Piece(len(data), hash(memoryview(data)), tuple(names), tuple(rows))
+    return Piece(len(data), _mark(memoryview(data)), tuple(names), tuple(rows))
 
 
 def _problem_of(data: bytes, error: NotJson) -> StoreProblem:
