@@ -7,10 +7,10 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, Select, bindparam, create_engine, event, func, insert, select, update
@@ -18,8 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit.migrate import migrate, migrate_in_a_process
 from app.audit.models import ATTEMPTS, Attempt, Outcome
+from app.audit.remembered import Remembered
 from app.audit.shared_commit import SharedCommit
 
+_T = TypeVar("_T")
 _COLUMNS = tuple(column.name for column in ATTEMPTS.c)
 # Every repair needs these: made once, since to make a statement costs as much as to carry it out.
 _NEWEST_ID = select(func.max(ATTEMPTS.c.id))
@@ -31,6 +33,10 @@ _APPLIED_TO_THE_ROW = (
     (ATTEMPTS.c.store_path == bindparam("of_store"))
     & (ATTEMPTS.c.session_key == bindparam("of_session"))
     & (ATTEMPTS.c.outcome == Outcome.APPLIED)
+)
+_LEFT_OPEN = select(ATTEMPTS).where(ATTEMPTS.c.outcome.is_(None)).order_by(ATTEMPTS.c.id)
+_TO_LOOK_AT = (
+    select(ATTEMPTS).where(ATTEMPTS.c.outcome.is_not(None) & ATTEMPTS.c.finished_at.is_(None)).order_by(ATTEMPTS.c.id)
 )
 _LATEST_APPLIED = select(ATTEMPTS).where(_APPLIED_TO_THE_ROW).order_by(ATTEMPTS.c.id.desc()).limit(1)
 
@@ -54,6 +60,7 @@ class AuditLog:
         self._engine = make_engine(url)
         self._url = url
         self._shared = SharedCommit(self.write)
+        self._remembered = Remembered(self._engine)
 
     def migrate(self, *, apart: bool = False) -> None:
         """Bring the database to our schema; `apart`: in a process that ends, for one who stays. Raises RuntimeError."""
@@ -61,12 +68,12 @@ class AuditLog:
             (migrate_in_a_process if apart else migrate)(self._engine)
 
     def dispose(self) -> None:
+        self._remembered.close()
         self._engine.dispose()
 
     def ping(self) -> None:
         """Raises AuditUnavailable when the database, or its file, is gone."""
-        with self.read() as connection:
-            connection.execute(select(ATTEMPTS.c.id).limit(1))
+        self.unless_changed("ping", lambda: self._select(select(ATTEMPTS).limit(1)))
 
     def next_id(self, now: int) -> str:
         """An id that sorts behind every other, also when the wall clock has been set back."""
@@ -104,12 +111,11 @@ class AuditLog:
 
     def left_open(self) -> list[Attempt]:
         """Attempts without an outcome: under way at this moment, or left by a crash."""
-        return self._select(select(ATTEMPTS).where(ATTEMPTS.c.outcome.is_(None)).order_by(ATTEMPTS.c.id))
+        return list(self.unless_changed("left open", lambda: self._select(_LEFT_OPEN)))
 
     def to_look_at(self) -> list[Attempt]:
         """Attempts that changed a store, or may have, and whose last look is still to come."""
-        waiting = ATTEMPTS.c.outcome.is_not(None) & ATTEMPTS.c.finished_at.is_(None)
-        return self._select(select(ATTEMPTS).where(waiting).order_by(ATTEMPTS.c.id))
+        return list(self.unless_changed("to look at", lambda: self._select(_TO_LOOK_AT)))
 
     def latest_applied(self, store_path: str, session_key: str) -> Attempt | None:
         """The newest attempt that changed this row."""
@@ -129,10 +135,21 @@ class AuditLog:
 
     def counts(self) -> Counter[Counted]:
         """How many attempts there are, by what they were, how they ended and who asked. Raises AuditUnavailable."""
+        return Counter(self.unless_changed("counts", self._counts))
+
+    def _counts(self) -> Counter[Counted]:
         by = (ATTEMPTS.c.kind, ATTEMPTS.c.outcome, ATTEMPTS.c.trigger)
         with self.read() as connection:
             found = connection.execute(select(*by, func.count()).group_by(*by))
             return Counter({Counted(kind, outcome or "open", trigger): n for kind, outcome, trigger, n in found})
+
+    def unless_changed(self, name: str, question: Callable[[], _T]) -> _T:
+        """The answer to `question`, which `name` stands for; where nobody has committed since, that of the last time.
+
+        For what every pass asks. Raises AuditUnavailable.
+        """
+        self._there()
+        return self._remembered.ask(name, question)
 
     def _select(self, query: Select[Any], **values: str) -> list[Attempt]:
         with self.read() as connection:

@@ -43,6 +43,10 @@ class Opening:
 
 def latest_opening(audit: AuditLog) -> Opening | None:
     """The one that stands open, else the one closed last. Raises AuditUnavailable."""
+    return audit.unless_changed("latest opening", lambda: _latest(audit))
+
+
+def _latest(audit: AuditLog) -> Opening | None:
     query = select(OPENINGS).order_by(OPENINGS.c.closed_at.is_not(None), OPENINGS.c.closed_at.desc()).limit(1)
     with audit.read() as connection:
         row = connection.execute(query).first()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 RUNNING = "running"
 _FLUSHED_WITHIN_MS = 5_000
@@ -35,8 +35,7 @@ FORCEABLE = frozenset({Code.STUCK, Code.ENDING, Code.ORPHANED, Code.SILENT, Code
 """What a person may settle with `force`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """Which bytes were looked at: two equal identities mean an untouched file."""
 
     dev: int
@@ -87,8 +86,7 @@ class Row:
         return parts[1] if len(parts) == 3 and parts[0] == "agent" else None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One line of a trajectory."""
 
     type: str
@@ -98,8 +96,7 @@ class Event:
     session_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """What a `session.ended` event says (spec 2026.5.18, section 4)."""
 
     ts: int
@@ -118,8 +115,7 @@ class End:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trail:
+class Trail(NamedTuple):
     """What the tail of one trajectory file says."""
 
     path: str

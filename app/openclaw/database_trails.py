@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from typing import Any
 
 from app.domain.model import FileIdentity, Row, Trail
@@ -68,8 +67,8 @@ class RunEvents:
 
 def _of_its_run(trail: Trail, row: Row, first: list[tuple[Any, ...]]) -> Trail:
     if row.run_id is not None and any(e.run_id != row.run_id for e in trail.events):
-        return replace(trail, end=None, problem="an event of its trajectory names another run than its column")
+        return trail._replace(end=None, problem="an event of its trajectory names another run than its column")
     text = first[0][0] if first else None
     started = parse_object(text) if isinstance(text, bytes) else None
     begins = started is not None and started.get("type") == "session.started"
-    return replace(trail, registered=begins and is_registered(started))
+    return trail._replace(registered=begins and is_registered(started))

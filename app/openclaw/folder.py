@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -45,6 +44,42 @@ def identity_of(st: os.stat_result) -> FileIdentity:
     return FileIdentity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)
 
 
+class Opened:
+    """A file that is open for as long as this context is; what the system refuses in it becomes a FileProblem."""
+
+    # A class of its own: a generator made a context by contextlib takes as long as the open and the close do.
+    __slots__ = ("_folder", "_name", "fd")
+
+    def __init__(self, folder: int, name: str) -> None:
+        self._folder = folder
+        self._name = name
+
+    def __enter__(self) -> tuple[int, os.stat_result]:
+        try:
+            try:
+                self.fd = os.open(self._name, _FILE, dir_fd=self._folder)
+            except BlockingIOError:
+                self.fd = _wait_and_open(self._name, self._folder)
+        except OSError as error:
+            raise problem_of(error) from None
+        try:
+            st = os.fstat(self.fd)
+            _regular(st)
+        except BaseException as error:
+            os.close(self.fd)
+            if isinstance(error, OSError):
+                raise problem_of(error) from None
+            raise
+        return self.fd, st
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+        if isinstance(error, OSError):
+            raise problem_of(error) from None
+
+
 class Folder:
     """An open folder. Every name is one component; `..`, `/` and links lead nowhere."""
 
@@ -75,24 +110,9 @@ class Folder:
         _regular(st)
         return identity_of(st)
 
-    @contextmanager
-    def opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
-        """A descriptor of the regular file `name` and its status. Raises FileProblem."""
-        try:
-            try:
-                fd = os.open(name, _FILE, dir_fd=self.fd)
-            except BlockingIOError:
-                fd = _wait_and_open(name, self.fd)
-        except OSError as error:
-            raise problem_of(error) from None
-        try:
-            st = os.fstat(fd)
-            _regular(st)
-            yield fd, st
-        except OSError as error:
-            raise problem_of(error) from None
-        finally:
-            os.close(fd)
+    def opened(self, name: str) -> Opened:
+        """A context with a descriptor of the regular file `name` and its status; entering it raises FileProblem."""
+        return Opened(self.fd, name)
 
     def read(self, name: str, limit: int) -> tuple[bytes, FileIdentity]:
         """All bytes of `name`, from one version of it. Raises FileProblem: also `too_large`, `unsteady`."""
@@ -153,10 +173,8 @@ def _wait_and_open(name: str, folder: int) -> int:
 
 
 def _regular(st: os.stat_result) -> None:
-    if stat.S_ISLNK(st.st_mode):
-        raise FileProblem(*_WORDS[errno.ELOOP])
     if not stat.S_ISREG(st.st_mode):
-        raise FileProblem(*_WORDS[errno.ENXIO])
+        raise FileProblem(*_WORDS[errno.ELOOP if stat.S_ISLNK(st.st_mode) else errno.ENXIO])
 
 
 def stretch(fd: int, start: int, end: int) -> bytes | None:

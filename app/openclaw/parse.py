@@ -31,7 +31,7 @@ def word(value: object) -> str | None:
     """A string that can be written down; None for anything else."""
     if not isinstance(value, str):
         return None
-    return value.encode("utf-8", "replace").decode("utf-8")
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def whole(value: object) -> int | None:

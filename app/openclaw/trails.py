@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.domain.model import FileIdentity, Row, Trail
 from app.openclaw.folder import FileProblem, Folder, identity_of
@@ -131,12 +131,12 @@ class TrailReader:
         try:
             with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
                 if identity_of(st) != trail.identity:
-                    return replace(trail, torn=True)  # it is being written at this moment
+                    return trail._replace(torn=True)  # it is being written at this moment
                 runs = read_runs(fd, st.st_size, trail.end.ts - self._silent_ms, trail.end.run_id)
         except FileProblem as error:
             raise Lost(f"its trajectory cannot be used: {error.detail}") from None
         self.bytes_read += runs.bytes_read
-        trail = replace(trail, open_runs=runs.open, registered=runs.registered)
+        trail = trail._replace(open_runs=runs.open, registered=runs.registered)
         self._known[place.path] = trail
         return trail
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from app.domain.model import End, Event, FileIdentity, Trail
 from app.openclaw.parse import DECODER, parse_object, word
@@ -21,7 +21,7 @@ ROOM = 16 << 10
 KEPT_EVENTS = 8
 _BLOCK = 64 << 10
 
-_TS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?Z\Z")
+_TS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?Z\Z", re.A)
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _MEMBER = rb',"\w+":(?:' + _STRING + rb"|[\w.+-]+)"
 _HEAD = re.compile(
@@ -41,8 +41,7 @@ _TIMEOUTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """The complete lines at the end of a file, oldest first; `torn` when bytes stand behind the last newline."""
 
     lines: tuple[bytes, ...]
@@ -59,14 +58,31 @@ def read_tail(fd: int, size: int) -> Tail:
         spent += len(data)
         torn = bool(data) and not data.endswith(b"\n")
         whole = block >= size
-        pieces = data.split(b"\n")
-        complete = pieces[:-1] if whole else pieces[1:-1]
-        lines = tuple(line for line in complete if line.strip())
+        lines = _last_lines(data, whole)
         if lines or whole:
-            return Tail(lines[-KEPT_EVENTS:], torn, spent)
+            return Tail(lines, torn, spent)
         if block >= LONGEST_LINE:
             return Tail((), torn, spent, too_long=True)
         block = min(block * 4, size)
+
+
+def _last_lines(data: bytes, whole: bool) -> tuple[bytes, ...]:
+    """The last complete lines of `data` that are not blank; its first is complete only where it is the `whole` file."""
+    lines: list[bytes] = []
+    end = data.rfind(b"\n")  # and never split: that goes byte by byte through all that is not asked for
+    while end > 0 and len(lines) < KEPT_EVENTS:
+        start = data.rfind(b"\n", 0, end)
+        if start < 0 and not whole:
+            break
+        line = data[start + 1 : end]
+        if line.strip():
+            lines.append(line)
+            end = start
+        elif start < 0:
+            break
+        else:  # all that is blank, in one step
+            end = data.find(b"\n", len(data[:start].rstrip()))
+    return tuple(reversed(lines))
 
 
 def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> Trail:
@@ -86,7 +102,7 @@ def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> 
             events.append(event)
         elif line is tail.lines[-1]:
             return broken("the last line of its trajectory is not an event")
-    end = _end(last) if last is not None and events[-1].type == "session.ended" else None
+    end = _end(events[-1], last) if last is not None and events[-1].type == "session.ended" else None
     full = bool(events) and (events[-1].type == "trace.truncated" or _is_full(identity.size, last or {}))
     return Trail(path, session_id, identity, tuple(events), end, tail.torn, full)
 
@@ -98,7 +114,7 @@ def read_all(data: bytes) -> list[tuple[Event, End | None]]:
         value = parse_object(line)
         event = _event(value) if value is not None else None
         if value is not None and event is not None:
-            found.append((event, _end(value) if event.type == "session.ended" else None))
+            found.append((event, _end(event, value) if event.type == "session.ended" else None))
     return found
 
 
@@ -182,7 +198,7 @@ def _event(value: dict[str, Any]) -> Event | None:
     return Event(kind, ts, word(value.get("runId")), word(value.get("sessionId")), word(value.get("sessionKey")))
 
 
-def _end(value: dict[str, Any]) -> End:
+def _end(event: Event, value: dict[str, Any]) -> End:
     data = value.get("data")
     if not isinstance(data, dict):
         data = {}
@@ -190,7 +206,7 @@ def _end(value: dict[str, Any]) -> End:
     given = data.get("promptError")
     overflow = isinstance(given, dict) or _OVERFLOW.search(word(given) or "") is not None  # cut: it may have been one
     return End(
-        ts=parse_ts(value.get("ts")) or 0,
+        ts=event.ts,
         status=word(data.get("status")),
         aborted=data.get("aborted") is True,
         external_abort=data.get("externalAbort") is True,
@@ -198,9 +214,9 @@ def _end(value: dict[str, Any]) -> End:
         compaction=data.get("timedOutDuringCompaction") is True or overflow,
         yielded=data.get("yieldDetected") is True,
         for_restart=data.get("stopReason") == "restart",
-        run_id=word(value.get("runId")),
-        session_id=word(value.get("sessionId")),
-        session_key=word(value.get("sessionKey")),
+        run_id=event.run_id,
+        session_id=event.session_id,
+        session_key=event.session_key,
         error=error[:200] if error else None,
     )
 
@@ -210,7 +226,6 @@ def parse_ts(value: object) -> int | None:
     if not isinstance(value, str) or not _TS.match(value):
         return None
     try:
-        moment = datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
+        return round(datetime.fromisoformat(value).timestamp() * 1000)
     except ValueError:
         return None
-    return round(moment.timestamp() * 1000)

@@ -98,7 +98,7 @@ def session(app: FastAPI, caller: Caller, reference: str, said: Said | None = No
     line = line_of(app, reference)
     finding, now = line.finding, reconciler.clock.now()
     forceable = finding.verdict.code in FORCEABLE and finding.verdict.code is not Code.STUCK
-    trails = tuple(replace(t, events=last_attempts(t, MOST_ATTEMPTS)) for t in finding.evidence.trails)
+    trails = tuple(t._replace(events=last_attempts(t, MOST_ATTEMPTS)) for t in finding.evidence.trails)
     will_act = not (finding.held_by or finding.unwritable or finding.flapping)
     return {
         "line": line,

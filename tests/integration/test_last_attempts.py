@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from app.domain.model import Trail
 from app.openclaw.last_attempts import MOST_BYTES, last_attempts
 from tests.world import STUCK_SESSION_ID, World, finding_of, run_pass
@@ -48,7 +46,7 @@ def test_a_file_that_is_another_or_a_link_or_gone_shows_what_the_pass_has_seen(w
     assert last_attempts(trail, 9) == trail.events
     copy.replace(file)
     assert last_attempts(trail, 9) == trail.events
-    assert last_attempts(replace(trail, path=str(file.with_name("openclaw-agent.sqlite"))), 9) == trail.events
+    assert last_attempts(trail._replace(path=str(file.with_name("openclaw-agent.sqlite"))), 9) == trail.events
 
 
 def test_a_long_attempt_is_read_so_far_and_no_farther(world: World) -> None:

@@ -198,6 +198,7 @@ ENDLESS = {
     "escapes": ((HEAD + b'"', b"\\\\", b'"}}\n'), 450_000),
     "digits": ((HEAD, b"9", b"}}\n"), 900_000),
     "heads": ((b"", b'{"traceSchema":"openclaw-trajectory",', TAIL + b"\n"), 25_000),
+    "blank lines": ((END + b"\n", b" \n", b""), 450_000),
     "kinds": ((END[:39], b'"type":"x","ts":"', b"\n"), 55_000),
 }
 

@@ -58,9 +58,9 @@ def test_a_key_tells_whose_it_is_and_whether_a_subagent_works_there(
 
 def test_the_run_that_ended_is_that_of_the_last_word_in_all_trajectories() -> None:
     end = End(MOMENT + 1, "error", run_id="r")
-    ended = replace(TRAIL, events=(Event("session.ended", MOMENT + 1),), end=end)
-    silent = replace(TRAIL, events=())
-    later = replace(TRAIL, events=(Event("prompt.submitted", MOMENT + 2),))
+    ended = TRAIL._replace(events=(Event("session.ended", MOMENT + 1),), end=end)
+    silent = TRAIL._replace(events=())
+    later = TRAIL._replace(events=(Event("prompt.submitted", MOMENT + 2),))
     for trails, run in (
         ((ended, TRAIL, silent), "r"),
         ((TRAIL, silent, ended), "r"),
@@ -87,8 +87,8 @@ def test_a_files_time_is_in_whole_milliseconds_and_never_later_than_it_was(ns: i
 def test_the_last_event_is_the_one_that_stands_last_in_the_file() -> None:
     first, second = Event("session.ended", MOMENT), Event("prompt.submitted", MOMENT - 1)
 
-    assert replace(TRAIL, events=(first, second)).last is second
-    assert replace(TRAIL, events=()).last is None
+    assert TRAIL._replace(events=(first, second)).last is second
+    assert TRAIL._replace(events=()).last is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_pointer_written_after_the_end_is_a_newer_attempt_while_the_file_is_as
 ) -> None:
     written = (MOMENT + flushed_ms) * 1_000_000
     pointer = None if pointer_ns is None else FileIdentity(1, 9, 9, written + pointer_ns)
-    trail = replace(TRAIL, identity=FileIdentity(1, 1, 1, written))
+    trail = TRAIL._replace(identity=FileIdentity(1, 1, 1, written))
 
     assert replace(SEEN, pointer=pointer).began_after(trail, End(MOMENT, "success")) is began
 
@@ -140,8 +140,8 @@ GROWN = FileIdentity(1, 2, 4, MOMENT * 1_000_000 + 1)
     [
         {"row": replace(SEEN.row, started_at=MOMENT + 1)},
         {"row": replace(SEEN.row, session_id="b")},
-        {"trails": (replace(TRAIL, identity=GROWN),)},
-        {"trails": (replace(TRAIL, path="b.trajectory.jsonl"),)},
+        {"trails": (TRAIL._replace(identity=GROWN),)},
+        {"trails": (TRAIL._replace(path="b.trajectory.jsonl"),)},
         {"trails": ()},
         {"transcript": GROWN},
         {"transcript": None},

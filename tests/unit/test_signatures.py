@@ -60,12 +60,12 @@ def test_what_nothing_on_disk_tells_has_no_issue() -> None:
 def test_without_an_end_nothing_is_told() -> None:
     seen = evidence("agent:main:cron:job-1")
     assert known_issue(replace(seen, trails=())) is None
-    assert known_issue(replace(seen, trails=(replace(seen.trails[0], end=None),))) is None
+    assert known_issue(replace(seen, trails=(seen.trails[0]._replace(end=None),))) is None
 
 
 def test_the_newest_end_is_the_one_that_counts() -> None:
     older, newer = evidence(status="interrupted").trails[0], evidence(registered=True).trails[0]
-    older = replace(older, events=(Event("session.ended", NOW - 5_000),))
+    older = older._replace(events=(Event("session.ended", NOW - 5_000),))
     seen = evidence()
     for trails in ((older, newer), (newer, older)):
         assert known_issue(replace(seen, trails=trails)) == signatures.CHAT

@@ -97,7 +97,7 @@ def test_a_subagents_row_is_settled_by_the_policy_that_does_so_and_by_no_other()
     row = replace(seen.evidence.row, key="agent:main:subagent:1")
     (trail,) = seen.evidence.trails
     assert trail.end is not None
-    trail = replace(trail, end=replace(trail.end, session_key=row.key))
+    trail = trail._replace(end=trail.end._replace(session_key=row.key))
     seen = replace(seen, evidence=replace(seen.evidence, row=row, trails=(trail,)))
     assert replay(seen, Policy()).change is Change.NEITHER
     assert replay(seen, Policy(settle_subagents=True)).change is Change.ADDITIONAL

@@ -50,18 +50,19 @@ def file(ago: float, inode: int = 1) -> FileIdentity:
 def open_trail(ago: float, session_id: str = SESSION, **over: Any) -> Trail:
     """A trajectory whose last event is no end, `ago` seconds old."""
     event = Event("prompt.submitted", NOW - round(ago * 1000), "run", session_id, KEY)
-    return replace(Trail(f"{session_id}.trajectory.jsonl", session_id, file(ago), (event,)), **over)
+    return Trail(f"{session_id}.trajectory.jsonl", session_id, file(ago), (event,))._replace(**over)
 
 
 def ended_trail(end: End, **over: Any) -> Trail:
     event = Event("session.ended", end.ts, end.run_id, end.session_id, end.session_key)
     ago = (NOW - end.ts) / 1000
     session_id = end.session_id or SESSION
-    return replace(Trail(f"{session_id}.trajectory.jsonl", session_id, file(ago), (event,), end), **over)
+    return Trail(f"{session_id}.trajectory.jsonl", session_id, file(ago), (event,), end)._replace(**over)
 
 
 def an_end(ago: float, status: str | None = "success", **over: Any) -> End:
-    return replace(End(NOW - round(ago * 1000), status, run_id="run", session_id=SESSION, session_key=KEY), **over)
+    end = End(NOW - round(ago * 1000), status, run_id="run", session_id=SESSION, session_key=KEY)
+    return end._replace(**over)
 
 
 def evidence(*trails: Trail, **over: Any) -> Evidence:
@@ -143,7 +144,7 @@ RESTARTED_AT_ONCE = "restarted 5 s after the end"
     ],
 )
 def test_each_window_ends_exactly_at_its_last_millisecond(end: End, gateway: Gateway | str, window: int) -> None:
-    end = replace(end, ts=NOW - window * 1000)
+    end = end._replace(ts=NOW - window * 1000)
     if isinstance(gateway, str):
         gateway = Gateway("running", end.ts + (5_001 if gateway is RESTARTED_AFTER else 5_000))
     due_at = end.ts + window * 1000

@@ -45,7 +45,7 @@ def window(end: End, liveness: Liveness, *, registered: bool = True, calm: float
     """The seconds after which a row with this end is stuck and ripe, and a millisecond before them is not."""
 
     def at(age: float) -> Verdict:
-        moved = replace(end, ts=NOW - round(age * 1000))
+        moved = end._replace(ts=NOW - round(age * 1000))
         asked = None if liveness.asked_at is None else NOW - round(age * 1000) + (liveness.asked_at - NOW)
         said = replace(liveness, asked_at=asked)
         return verdict(ended_trail(moved, registered=registered), liveness=said, calm=calm, watched=age)
