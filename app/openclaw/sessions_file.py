@@ -13,7 +13,8 @@ from functools import partial
 from app.domain.json_text import PIECE, NotJson
 from app.domain.model import FileIdentity
 from app.openclaw.folder import Folder, stretch
-from app.openclaw.sessions_json import SLICE, Piece, mark_of, named_once, pieces_in, read_pieces
+from app.openclaw.marks import SLICE, mark_of
+from app.openclaw.sessions_json import Piece, named_once, pieces_in, read_pieces
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from typing import Any
 
 from app.domain.json_text import PIECE, Member, NotJson, document, document_in, members, opens_object, text_of
 from app.domain.model import RUNNING, Row
+from app.openclaw.marks import SLICE, mark_of
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
-SLICE = 1 << 16
-"""Bytes that are marked at once. Meanwhile no other thread can run."""
 _RECOVERY = (
     "abortedLastRun",
     "restartRecoveryRuns",
@@ -43,7 +42,7 @@ class Piece:
     size: int
     """Bytes."""
     mark: int
-    """Of these bytes: see `mark_of`."""
+    """Of these bytes."""
     names: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -101,13 +100,6 @@ def _piece(data: bytes, names: list[str], rows: list[Row]) -> Piece:
             raise NotJson(f"not UTF-8: {error.reason}") from None
     mark = mark_of(data[at : at + SLICE] for at in range(0, len(data), SLICE))
     return Piece(len(data), mark, tuple(names), tuple(rows))
-
-
-def mark_of(slices: Iterable[bytes]) -> int:
-    """What is remembered of bytes, given in slices of SLICE: their `hash`, which is SipHash, 64 bits, keyed anew in
-    each process. (To hash a memoryview is to hash all that it is a view of.)
-    """
-    return hash(tuple(map(hash, slices)))
 
 
 def _problem_of(data: bytes, error: NotJson) -> StoreProblem:
