@@ -7,10 +7,33 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.headers import list_of
 from app.api.problems import Problem
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_ONE_TAG = re.compile(_TAG)
 _TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+
+
+class Tagged:
+    """A body with its tag: the answer with it, and the one to who has it already, each made once for all who ask."""
+
+    def __init__(self, body: bytes, tag: str, headers: dict[str, str] | None = None) -> None:
+        headers = {**(headers or {}), "etag": tag, "cache-control": "no-cache"}
+        self.body = body
+        self._tag = tag
+        self._whole = Response(body, media_type="application/json", headers=headers)
+        self._known = Response(status_code=304, headers=headers)
+
+    def answer(self, request: Request) -> Response:
+        """304 when `If-None-Match` names the tag, whether it is weak or not."""
+        given = list_of(request, b"if-none-match")
+        return self._known if given is not None and self._is_in(given) else self._whole
+
+    def _is_in(self, given: str) -> bool:
+        if given in (self._tag, "*"):
+            return True
+        return self._tag.removeprefix("W/") in {tag.removeprefix("W/") for tag in _ONE_TAG.findall(given)}
 
 
 def tag_of(fingerprint: str, content: str) -> str:
@@ -18,31 +41,15 @@ def tag_of(fingerprint: str, content: str) -> str:
     return f'"{fingerprint}.{content[:16]}"'
 
 
-def answer_unless_known(request: Request, body: bytes, tag: str, headers: dict[str, str] | None = None) -> Response:
-    """`body`, or 304 to who has it already."""
-    headers = {**(headers or {}), "etag": tag, "cache-control": "no-cache"}
-    given = _header(request, "if-none-match")
-    known = given == "*" or tag.removeprefix("W/") in {t.removeprefix("W/") for t in re.findall(_TAG, given or "")}
-    if known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
-
-
 def wanted_fingerprints(request: Request) -> frozenset[str] | None:
     """What `If-Match` names: fingerprints, or whole tags of `tag_of`; `*` for whatever is there; None without one.
 
     A weak tag matches nothing, as the RFC has it. Raises Problem (`bad_request`).
     """
-    given = _header(request, "if-match")
+    given = list_of(request, b"if-match")
     if given is None or given == "*":
         return None if given is None else frozenset("*")
     if not _TAGS.fullmatch(given):
         raise Problem("bad_request", 'If-Match takes "a fingerprint" in quotation marks, several with commas, or *')
-    strong = (tag for tag in re.findall(_TAG, given) if not tag.startswith("W/"))
+    strong = (tag for tag in _ONE_TAG.findall(given) if not tag.startswith("W/"))
     return frozenset(tag.strip('"').partition(".")[0] for tag in strong)
-
-
-def _header(request: Request, name: str) -> str | None:
-    """A list may be parted into several headers."""
-    given = request.headers.getlist(name)
-    return ", ".join(given).strip() if given else None

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from app.api.conditions import Tagged
 from app.api.views import describe_finding, describe_problems, describe_scan
 from app.domain.model import Code, Policy
 from app.reconcile.report import Finding, Report, age_order
@@ -43,54 +44,40 @@ class Query:
     cursor: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One answer. `count`: how many match, on all pages; `stuck`: how many are stuck, whatever was asked for."""
-
-    body: bytes
-    tag: str
-    count: int
-    stuck: int
-
-
 class Lists:
     """The lists of one report, each session serialised once, whoever asks how often. Any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = -1
-        self._made: OrderedDict[Query, Listing] = OrderedDict()
+        self._made: OrderedDict[Query, Tagged] = OrderedDict()
         self._items: dict[tuple[tuple[str, str], bool], Item] = {}
-        self._meant: dict[Words, Query] = {}
+        self._said: tuple[int, dict[Words, Tagged]] = (-1, {})
+        """Of which report, and what was said. Replaced as one: it is read without the lock."""
 
-    def made_before(self, report: Report, words: Words) -> Listing | None:
-        """What was answered to the same words since `report`. Never waits: None also while another list is made."""
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            query = self._meant.get(words)
-            return self._made.get(query) if query is not None and self._number == report.number else None
-        finally:
-            self._lock.release()
+    def said_before(self, report: Report, words: Words) -> Tagged | None:
+        """What was said to the same words since `report`. Never waits."""
+        number, said = self._said
+        return said.get(words) if number == report.number else None
 
-    def get(self, report: Report, policy: Policy, query: Query, words: Words | None = None) -> Listing:
+    def get(self, report: Report, policy: Policy, query: Query, words: Words | None = None) -> Tagged:
         """Of `query`, which is what `words` (where they are given) mean. Raises BadCursor."""
         after = _place_in(query.cursor)
         with self._lock:
             if self._number != report.number:
                 self._number = report.number
-                self._made, self._items = OrderedDict(), {}
+                self._made, self._items, self._said = OrderedDict(), {}, (report.number, {})
             made = self._made.pop(query, None) or self._listing(report, policy, query, after)
             self._made[query] = made
             if len(self._made) > _KEPT:
                 self._made.popitem(last=False)
             if words is not None:
-                if len(self._meant) >= _KEPT:
-                    self._meant.clear()
-                self._meant[words] = query
+                if len(self._said[1]) >= _KEPT:
+                    self._said = report.number, {}
+                self._said[1][words] = made
             return made
 
-    def _listing(self, report: Report, policy: Policy, query: Query, after: Place | None) -> Listing:
+    def _listing(self, report: Report, policy: Policy, query: Query, after: Place | None) -> Tagged:
         now = report.finished_at or 0
         order = age_order if query.evidence else _name_order
         found = sorted((f for f in report.findings() if _wanted(f, query)), key=order)
@@ -112,7 +99,8 @@ class Lists:
         if not query.evidence:
             answer["problems"] = describe_problems(report)
             said.update(orjson.dumps(answer["problems"]))
-        return Listing(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', len(items), report.counts.open[Code.STUCK])
+        counted = {"x-stuck-count": str(report.counts.open[Code.STUCK])} if query.evidence else {}
+        return Tagged(orjson.dumps(answer), f'W/"{said.hexdigest()[:32]}"', counted)
 
     def _item(self, finding: Finding, policy: Policy, now: int, *, evidence: bool) -> Item:
         name = finding.name, evidence

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.callers import Repairer, demand
-from app.api.conditions import answer_unless_known, tag_of, wanted_fingerprints
+from app.api.conditions import Tagged, tag_of, wanted_fingerprints
 from app.api.idempotency import done_before
 from app.api.pace import RepairPace
 from app.api.problems import Problem
@@ -49,7 +49,7 @@ async def repairs(
 async def repair(request: Request, attempt_id: UUID) -> Response:
     attempt = await attempt_with(request.app.state.reconciler, attempt_id)
     body = orjson.dumps(describe_attempt(attempt))
-    return answer_unless_known(request, body, tag_of(_fingerprint(attempt), hashlib.sha256(body).hexdigest()))
+    return Tagged(body, tag_of(_fingerprint(attempt), hashlib.sha256(body).hexdigest())).answer(request)
 
 
 @router.post("/{attempt_id}/undo")

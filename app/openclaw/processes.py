@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from app.clock import Clock
 from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, default_state_dir, expand_home, home_dir
@@ -112,21 +115,54 @@ def find_gateway(state: StateDir, processes: tuple[Process, ...], *, boot_ms: in
     return Gateway("absent", None, "no process on this machine works on this state dir")
 
 
-def running_gateway(state: StateDir) -> Gateway:
-    """The gateway of one state dir at this moment. Raises OSError where /proc cannot be read."""
+class Bystanders:
+    """Processes that are no gateway by the words they had: for whoever looks again and again. One thread at a time.
+
+    A process may become another (exec, a title of its own). One that has just begun, as a gateway's wrapper has, is
+    looked at each time (for `YOUNG` seconds), and none is taken for what it was for longer than `BELIEVED_FOR` seconds.
+    """
+
+    BELIEVED_FOR = 30.0
+    YOUNG = 60.0
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        """By pid; by the monotonic clock."""
+
+    def others(self, pids: list[str]) -> list[str]:
+        """Of `pids`, which are all that there are now, those that must be looked at."""
+        now = self._clock.monotonic()
+        self._until = {pid: self._until[pid] for pid in pids if self._until.get(pid, 0.0) > now}
+        return [pid for pid in pids if pid not in self._until]
+
+    def add(self, pid: str) -> None:
+        ticks = start_ticks(int(pid))
+        alive_for = time.clock_gettime(time.CLOCK_BOOTTIME) - (ticks or math.inf) / os.sysconf("SC_CLK_TCK")
+        if alive_for >= self.YOUNG:
+            self._until[pid] = self._clock.monotonic() + self.BELIEVED_FOR
+
+
+def running_gateway(state: StateDir, bystanders: Bystanders | None = None) -> Gateway:
+    """The gateway of one state dir at this moment; with `bystanders`, who is known to be none is not looked at.
+
+    Raises OSError where /proc cannot be read.
+    """
     if not os.path.isdir("/proc/self"):
         return Gateway("unknown", None, "this system has no /proc to look for a gateway in")
-    return find_gateway(state, openclaw_processes(), boot_ms=boot_time_ms(), hertz=os.sysconf("SC_CLK_TCK"))
+    found = openclaw_processes(bystanders)
+    return find_gateway(state, found, boot_ms=boot_time_ms(), hertz=os.sysconf("SC_CLK_TCK"))
 
 
-def openclaw_processes() -> tuple[Process, ...]:
+def openclaw_processes(bystanders: Bystanders | None = None) -> tuple[Process, ...]:
     """Every process in sight that may be an OpenClaw gateway."""
     found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    pids = [name for name in os.listdir("/proc") if name.isdigit()]
+    for name in pids if bystanders is None else bystanders.others(pids):
         words = _read_proc(name, "comm") + " " + _read_proc(name, "cmdline").replace("\0", " ")
         if not _may_be_openclaw(words):
+            if bystanders is not None:
+                bystanders.add(name)
             continue
         ticks = start_ticks(int(name))
         if ticks is not None and int(name) != os.getpid():

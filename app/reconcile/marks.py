@@ -49,7 +49,7 @@ class Marks:
 
 
 def _has_any(store: StoreState) -> bool:
-    return any(f.verdict.code in _MARKED for f in store.open)
+    return not store.codes.isdisjoint(_MARKED)
 
 
 def flapping_now(audit: AuditLog, policy: FlappingPolicy, now: int) -> dict[Name, Flapping]:

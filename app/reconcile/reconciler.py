@@ -16,7 +16,6 @@ from app.clock import Clock
 from app.domain.model import Code, Gateway
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StateDir, StoreTarget
-from app.openclaw.processes import running_gateway
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import Ask, NotStuck, StoreUnfit
 from app.reconcile.breaker import Breaker
@@ -59,7 +58,7 @@ class Reconciler:
         clock: Clock,
         audit: AuditLog,
         env: Mapping[str, str],
-        gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+        gateway_of: Callable[[StateDir], Gateway] | None = None,
         *,
         links: GatewayLinks | None = None,
     ) -> None:
@@ -164,19 +163,21 @@ class Reconciler:
 
     def _next_due(self) -> int | None:
         now = self.clock.now()
-        moments = [f.verdict.due_at for f in self.report.open() if f.verdict.due_at and not (f.held_by or f.unwritable)]
+        over = self.report.with_code(*_OVER)
+        moments = [f.verdict.due_at for f in over if f.verdict.due_at and not (f.held_by or f.unwritable)]
         if self.audit_problem is None:
             with self._audited():
                 moments += [self._looker.next_due(a) for a in self.audit.to_look_at()]
         moments += self._put_off.moments()
-        moments += [f.flapping.until for f in self.report.open() if f.flapping]
+        moments += [f.flapping.until for f in over if f.flapping]
         later = [m for m in moments if m > now]
         return min(later, default=None)
 
     def _folders(self) -> frozenset[str]:
-        wanted = {s.target.folder for s in self.report.stores}
-        wanted |= {os.path.join(state.path, "agents") for state in self.scanner.state_dirs}
-        return frozenset(folder for folder in wanted if os.path.isdir(folder))
+        there = {s.target.folder for s in self.report.stores if s.problem is None}
+        unsure = {s.target.folder for s in self.report.stores if s.problem is not None}
+        unsure |= {os.path.join(state.path, "agents") for state in self.scanner.state_dirs}
+        return frozenset(there.union(folder for folder in unsure if os.path.isdir(folder)))
 
     def _first_the_audit(self) -> list[Attempt]:
         """Resolve what a crash left open, take the looks that are due; gives what was found overwritten."""

@@ -80,9 +80,9 @@ class Problem:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoreState:
-    """One store, as the pass saw it."""
+    """One store, as the pass saw it. Without slots: it keeps its codes, from pass to pass where nothing has changed."""
 
     target: StoreTarget
     identity: FileIdentity | None = None
@@ -91,6 +91,11 @@ class StoreState:
     open: tuple[Finding, ...] = ()
     """Sessions that are not settled."""
     settled: tuple[Finding, ...] = ()
+
+    @cached_property
+    def codes(self) -> frozenset[Code]:
+        """The verdicts of those that are not settled: where one is not among them, nobody looks for it."""
+        return frozenset(f.verdict.code for f in self.open)
 
     @property
     def findings(self) -> Iterator[Finding]:
@@ -144,7 +149,10 @@ class Report:
 
     def with_code(self, *codes: Code) -> list[Finding]:
         """Findings of these verdicts, the oldest first."""
-        among = self.findings() if Code.SETTLED in codes else self.open()
+        if Code.SETTLED in codes:
+            among = self.findings()
+        else:
+            among = (f for store in self.stores if not store.codes.isdisjoint(codes) for f in store.open)
         return sorted((f for f in among if f.verdict.code in codes), key=age_order)
 
     def find(self, name: str) -> list[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from app.clock import Clock
@@ -40,6 +41,20 @@ class _Store:
     gateway: Gateway
     rows: tuple[_Kept | None, ...]
     """In the order of the rows that run."""
+    whole: _Whole | None
+    """Where each of the rows is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """All rows of one store, which stand together, or are gone through one by one."""
+
+    findings: tuple[Finding, ...]
+    keys: frozenset[str]
+    marks: tuple[tuple[str, Mark | None], ...]
+    since: int
+    until: float
+    believed_until: float
 
 
 class Resting:
@@ -51,31 +66,30 @@ class Resting:
         self._stores: dict[str, _Store] = {}
         self._turn = 0
 
-    def of(self, path: str, rest: Rest, gateway: Gateway, parents: set[str], count: int) -> list[Finding | None]:
+    def of(self, path: str, rest: Rest, gateway: Gateway, parents: Set[str], count: int) -> tuple[Finding | None, ...]:
         """For each of the `count` rows that run in the store at `path`, which rests as `rest`: its finding, where that
-        stands. `parents`: keys of rows for which others run.
+        stands; the very same tuple as in the pass before where all of them do. `parents`: keys of rows for which
+        others run.
         """
         known = self._stores.get(path)
         if known is None or known.rest is not rest or known.gateway != gateway:
-            return [None] * count
+            return (None,) * count
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        return [
+        if known.whole is not None and _stands(known.whole, now, monotonic) and parents.isdisjoint(known.whole.keys):
+            return known.whole.findings
+        return tuple(
             kept.finding
-            if kept is not None
-            and kept.since <= now < kept.until
-            and monotonic < kept.believed_until
-            and kept.finding.key not in parents
-            and untouched(kept.marks)
+            if kept is not None and kept.finding.key not in parents and _stands(kept, now, monotonic)
             else None
             for kept in known.rows
-        ]
+        )
 
-    def keep(self, target: StoreTarget, rest: Rest, gateway: Gateway, found: list[Finding]) -> None:
+    def keep(self, target: StoreTarget, rest: Rest, gateway: Gateway, found: Iterable[Finding]) -> None:
         """Remember what was found of the rows that run in one store, all of them, in their order."""
         before = self._stores.get(target.path)
         old = {id(kept.finding): kept for kept in before.rows if kept} if before else {}
         rows = tuple(old.get(id(f)) or self._kept(target, f) for f in found)
-        self._stores[target.path] = _Store(rest, gateway, rows)
+        self._stores[target.path] = _Store(rest, gateway, rows, _whole([kept for kept in rows if kept], len(rows)))
 
     def _kept(self, target: StoreTarget, finding: Finding) -> _Kept | None:
         evidence = finding.evidence
@@ -102,6 +116,23 @@ class Resting:
         spread = 1 - (self._turn % 64) / 128  # not all of them in one pass
         believed = self._clock.monotonic() + _BELIEVED_FOR * spread
         return _Kept(finding, held.marks, self._clock.now(), until, believed)
+
+
+def _stands(kept: _Kept | _Whole, now: int, monotonic: float) -> bool:
+    return kept.since <= now < kept.until and monotonic < kept.believed_until and untouched(kept.marks)
+
+
+def _whole(rows: list[_Kept], count: int) -> _Whole | None:
+    if len(rows) < count or not rows:
+        return None
+    return _Whole(
+        tuple(kept.finding for kept in rows),
+        frozenset(kept.finding.key for kept in rows),
+        tuple(mark for kept in rows for mark in kept.marks),
+        max(kept.since for kept in rows),
+        min(kept.until for kept in rows),
+        min(kept.believed_until for kept in rows),
+    )
 
 
 def _transcript(target: StoreTarget, row: Row) -> str | None:

@@ -6,14 +6,15 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from app.clock import Clock
 from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
-from app.openclaw.processes import running_gateway
+from app.openclaw.processes import Bystanders, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
 from app.reconcile.hands import Hand, hand_for
@@ -49,20 +50,26 @@ class Scanner:
         settings: Settings,
         clock: Clock,
         env: Mapping[str, str],
-        gateway_of: Callable[[StateDir], Gateway] = running_gateway,
+        gateway_of: Callable[[StateDir], Gateway] | None = None,
         links: GatewayLinks | None = None,
     ) -> None:
-        """`links` to ask the gateways by; None asks nobody."""
+        """`gateway_of`: how to find the gateway of a state dir; by default among the processes of this machine.
+        `links` to ask the gateways by; None asks nobody.
+        """
         self._lock = threading.RLock()
-        self._gateway_of = gateway_of
+        self._gateway_given = gateway_of
+        self._gateway_now = gateway_of or running_gateway
+        self._gateway_in_a_pass = gateway_of or partial(running_gateway, bystanders=Bystanders(clock))
         self._links = links
         self._settings = settings
         self._clock = clock
         self._env = env
         self._policy: Policy = settings.policy
         self._looked_at: set[str] = set()
-        self._found: list[Finding] = []
-        """All that ran in the last pass."""
+        self._found: list[tuple[Finding, ...]] = []
+        """All that ran in the last pass, store by store."""
+        self._shown: dict[str, tuple[Known, tuple[Finding, ...], StoreState]] = {}
+        """By path: what was last known of the store, its rows that run, and how both were shown."""
         self._watches = Watches(clock)
         self._gateways: dict[str, Gateway] = {}
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
@@ -91,6 +98,7 @@ class Scanner:
         targets, problems = self._places.targets()
         if (paths := {target.path for target in targets}) != self._looked_at:
             self._stores.wake()
+            self._shown.clear()
         self._looked_at = paths
         sight = Sight(state_problems=problems)
         looked: list[tuple[StoreTarget, Known | Problem]] = []
@@ -104,27 +112,33 @@ class Scanner:
                 looked.append((target, known))
         children = self._children(looked)
         self._gateways = {}
-        running: dict[str, list[Finding]] = {}
-        for target, known in looked:
-            if isinstance(known, Known):
-                seen(target)
-                running[target.path] = self._running(target, known, children)
-        found = [f for findings in running.values() for f in findings]
-        at_work = {f.target.state_dir for f in found if f.verdict.code in _AT_WORK}
-        for state_dir in {target.state_dir for target in targets}:
-            self._watches.note_work(state_dir, at_work=state_dir in at_work)
+        running: list[tuple[Finding, ...]] = []
         for target, known in looked:
             if isinstance(known, Problem):
                 sight.stores.append(StoreState(target, problem=known))
-            else:
-                running_now = (f if f.verdict.code not in _OVER else self._calmed(f) for f in running[target.path])
-                shown = StoreState(target, known.identity, known.doubt, (*running_now, *known.odd), known.settled)
-                sight.stores.append(shown)
-        if found != self._found:
+                continue
+            seen(target)
+            running.append(self._running(target, known, children))
+            sight.stores.append(self._shown_as(target, known, running[-1]))
+        at_work = {store.target.state_dir for store in sight.stores if not store.codes.isdisjoint(_AT_WORK)}
+        for state_dir in {target.state_dir for target in targets}:
+            self._watches.note_work(state_dir, at_work=state_dir in at_work)
+        sight.stores = [s if s.codes.isdisjoint(_OVER) else self._calmed(s) for s in sight.stores]
+        if running != self._found:
+            found = [finding for findings in running for finding in findings]
             self._watches.forget_all_but({f.name for f in found})
             self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
-            self._found = found
+        self._found = running  # what is the same value next time is known by being the same object
         return sight
+
+    def _shown_as(self, target: StoreTarget, known: Known, running: tuple[Finding, ...]) -> StoreState:
+        """One store as the report has it: as in the pass before, where nothing of it has changed."""
+        before = self._shown.get(target.path)
+        if before is not None and before[0] is known and before[1] is running:
+            return before[2]
+        shown = StoreState(target, known.identity, known.doubt, (*running, *known.odd), known.settled)
+        self._shown[target.path] = known, running, shown
+        return shown
 
     def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:
         """Judge one row on exactly these bytes of its store; None when it is not there.
@@ -177,7 +191,7 @@ class Scanner:
             self._gateways.pop(target.state_dir, None)
             if target.kind == "database" and isinstance(seen := self._stores.look(target), Problem):
                 raise FileProblem(seen.code, seen.detail)
-            evidence = Evidence(row, gateway=self._gateway(target.state_dir))
+            evidence = Evidence(row, gateway=self._gateway(target.state_dir, now=True))
             if self._links is not None:
                 evidence = replace(evidence, liveness=self._links.ask(target, row, agent_id))
             return self._hand(target, evidence, asked=True)
@@ -194,24 +208,26 @@ class Scanner:
 
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
-        heir = Scanner(self._settings, self._clock, self._env, self._gateway_of, self._links)
+        heir = Scanner(self._settings, self._clock, self._env, self._gateway_given, self._links)
         heir._watches, heir._looked_at = self._watches.copy(), set(self._looked_at)
         heir._stores.take_over(self._stores, without)
         return heir
 
-    def _running(self, target: StoreTarget, known: Known, children: dict[tuple[str, str], list[str]]) -> list[Finding]:
+    def _running(
+        self, target: StoreTarget, known: Known, children: dict[tuple[str, str], list[str]]
+    ) -> tuple[Finding, ...]:
         """The rows of one store that run: judged, or as they were found where nothing can have changed."""
         rest = self._stores.rest(target.path)
         if rest is None or not known.open_rows or self._elsewhere:
             self._stores.ask_ahead(target, known.open_rows)
-            return [self._judge(target, row, children) for row in known.open_rows]
+            return tuple(self._judge(target, row, children) for row in known.open_rows)
         gateway = self._gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
         kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows))
-        if None not in kept:
-            return [finding for finding in kept if finding]
+        if all(kept):
+            return cast(tuple[Finding, ...], kept)
         self._stores.ask_ahead(target, (row for old, row in zip(kept, known.open_rows, strict=True) if old is None))
-        found = [old or self._judge(target, row, children) for old, row in zip(kept, known.open_rows, strict=True)]
+        found = tuple(old or self._judge(target, row, children) for old, row in zip(kept, known.open_rows, strict=True))
         self._resting.keep(target, rest, gateway, found)
         return found
 
@@ -236,7 +252,7 @@ class Scanner:
         evidence = replace(
             self._stores.evidence(target, row),
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
-            gateway=self._gateway(target.state_dir),
+            gateway=self._gateway(target.state_dir, now=ask_now),
         )
         watched, witnessed = self._watches.watched((target.path, row.key), evidence)
         calm = self._watches.calm(target.state_dir)
@@ -258,18 +274,24 @@ class Scanner:
                 return finding
         return replace(finding, hand=self._hand(target, evidence, asked=asked))
 
-    def _calmed(self, finding: Finding) -> Finding:
-        """`finding`, whose turn is over, judged again with what this pass knows of the others."""
-        evidence, now = replace(finding.evidence, calm=self._watches.calm(finding.target.state_dir)), self._clock.now()
-        verdict = judge(evidence, self._policy, now)
-        due_at = self._watches.steady(finding.name, verdict.due_at, now)
-        return replace(finding, evidence=evidence, verdict=replace(verdict, due_at=due_at))
+    def _calmed(self, store: StoreState) -> StoreState:
+        """`store`, whose sessions that are over are judged again with what this pass knows of the others."""
+        calm, now = self._watches.calm(store.target.state_dir), self._clock.now()
 
-    def _gateway(self, state_dir: str) -> Gateway:
-        """The gateway of a state dir, looked for once a pass."""
+        def again(finding: Finding) -> Finding:
+            evidence = replace(finding.evidence, calm=calm)
+            verdict = judge(evidence, self._policy, now)
+            due_at = self._watches.steady(finding.name, verdict.due_at, now)
+            return replace(finding, evidence=evidence, verdict=replace(verdict, due_at=due_at))
+
+        return replace(store, open=tuple(again(f) if f.verdict.code in _OVER else f for f in store.open))
+
+    def _gateway(self, state_dir: str, *, now: bool = False) -> Gateway:
+        """The gateway of a state dir, looked for once a pass; `now` looks at every process."""
         if state_dir not in self._gateways:
+            look = self._gateway_now if now else self._gateway_in_a_pass
             try:
-                self._gateways[state_dir] = self._gateway_of(state_dir_of(state_dir, self._env))
+                self._gateways[state_dir] = look(state_dir_of(state_dir, self._env))
             except OSError as error:
                 self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
         return self._gateways[state_dir]

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from app.api import problems
 from app.api.auth import Gate
 from app.api.callers import Repairer
-from app.api.headers import header_of
+from app.api.headers import header_of, list_of
 from app.domain.caller import INSTALLATION, Caller, Scope
 from tests.api.conftest import Serve
 from tests.world import STUCK_SESSION_ID, World
@@ -83,6 +83,14 @@ def test_of_several_headers_of_one_name_the_first_counts_and_one_that_is_not_the
     connection = HTTPConnection({"type": "http", "headers": sent})
     assert header_of(connection, b"authorization") == "Bearer é"
     assert header_of(connection, b"accept") == ""
+
+
+def test_a_list_that_is_parted_into_several_headers_is_one_list_and_an_empty_one_is_not_none() -> None:
+    sent = [(b"if-match", b' "a"'), (b"x-if-match", b'"b"'), (b"if-match", '"é" '.encode("latin-1")), (b"if-none", b"")]
+    connection = HTTPConnection({"type": "http", "headers": sent})
+    assert list_of(connection, b"if-match") == '"a", "é"'
+    assert list_of(connection, b"if-none") == ""
+    assert list_of(connection, b"if-none-match") is None
 
 
 def test_a_call_that_demands_a_scope_refuses_who_has_it_not_and_names_it() -> None:

@@ -95,12 +95,22 @@ def test_who_has_something_else_gets_the_list(world: World, serve: Serve, had: s
     assert (answer.status_code, answer.json()["count"]) == (200, 1)
 
 
-@pytest.mark.parametrize("had", ["*", '"other", {}', "{}"])
+@pytest.mark.parametrize("had", ["*", '"other", {weak}', "{weak}", "{strong}", '{strong}, "other"'])
 def test_who_has_it_among_others_gets_304(world: World, serve: Serve, had: str) -> None:
     world.stuck()
     served = serve(auto_repair=False)
-    had = had.format(tag(served, "/sessions/stuck"))
+    weak = tag(served, "/sessions/stuck")
+    had = had.format(weak=weak, strong=weak.removeprefix("W/"))
     assert served.http.get("/sessions/stuck", headers={"if-none-match": had}).status_code == 304
+
+
+def test_who_has_it_may_say_so_in_one_of_several_headers(world: World, serve: Serve) -> None:
+    world.stuck()
+    served = serve(auto_repair=False)
+    had = [("if-none-match", given) for given in ('"other"', tag(served, "/sessions/stuck"))]
+    for headers in (had, had[::-1]):
+        assert served.http.get("/sessions/stuck", headers=headers).status_code == 304
+    assert served.http.get("/sessions/stuck", headers=had[:1]).status_code == 200
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -178,7 +188,9 @@ def test_asking_again_and_again_for_other_things_costs_a_bounded_memory(world: W
     served = five(world, serve)
     for age in range(100):
         assert served.http.get("/sessions", params={"min_age": age}).status_code == 200
-    assert len(served.app.state.lists._made) <= 32
+    lists = served.app.state.lists
+    assert len(lists._made) <= 32
+    assert len(lists._said[1]) <= 32
 
 
 @pytest.mark.parametrize("path", LISTS)

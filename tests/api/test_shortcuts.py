@@ -43,6 +43,21 @@ def test_other_words_are_another_list(served: Served) -> None:
 
 
 @pytest.mark.parametrize("path", LISTS)
+def test_who_has_it_and_who_has_it_not_are_told_apart_though_the_same_answers_are_given_to_all(
+    served: Served, path: str
+) -> None:
+    whole = served.http.get(path)
+    had = {"if-none-match": whole.headers["etag"]}
+    for _ in range(2):
+        known = served.http.get(path, headers=had)
+        assert (known.status_code, known.content) == (304, b"")
+        assert {n: known.headers.get(n) for n in ("etag", "cache-control", "x-stuck-count")} == {
+            n: whole.headers.get(n) for n in ("etag", "cache-control", "x-stuck-count")
+        }
+        assert told(served.http.get(path)) == told(whole)
+
+
+@pytest.mark.parametrize("path", LISTS)
 def test_behind_a_pass_a_list_is_told_anew(served: Served, world: World, path: str) -> None:
     before = served.http.get(path).json()
     world.edit_row("agent:main:a", status="done", abortedLastRun=False)

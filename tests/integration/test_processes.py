@@ -11,14 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from app.audit.log import AuditLog
 from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.paths import StateDir
 from app.openclaw.processes import (
+    Bystanders,
     boot_time_ms,
     find_gateway,
     is_local,
@@ -28,6 +31,8 @@ from app.openclaw.processes import (
     start_ticks,
 )
 from app.openclaw.trails import Place
+from app.reconcile.reconciler import Reconciler
+from tests.world import HeldClock, World, finding_of, run_pass
 
 TOP = Path(__file__).parents[2]
 HERTZ = os.sysconf("SC_CLK_TCK")
@@ -86,6 +91,84 @@ def take_gateway_lock(state: StateDir, pid: int, ticks: int | None, created_at: 
     made = datetime.fromtimestamp(created_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     payload = {"pid": pid, "createdAt": made, "configPath": state.config_path, "startTime": ticks}
     lock.write_text(json.dumps({k: v for k, v in payload.items() if v is not None}, separators=(",", ":")))
+
+
+# Looking for a gateway again and again
+
+
+@dataclass
+class Aging:
+    """Bystanders on a clock that is held, to whom every process is as old as the test says."""
+
+    bystanders: Bystanders
+    clock: HeldClock
+
+    def finds(self, process: subprocess.Popen[bytes]) -> bool:
+        return process.pid in {p.pid for p in openclaw_processes(self.bystanders)}
+
+
+@pytest.fixture
+def aging(monkeypatch: pytest.MonkeyPatch) -> Aging:
+    monkeypatch.setattr(Bystanders, "YOUNG", 0.0)
+    clock = HeldClock()
+    return Aging(Bystanders(clock), clock)
+
+
+def takes_the_name_of_a_gateway(process: subprocess.Popen[bytes]) -> None:
+    """By exec, as a wrapper does."""
+    assert process.stdin and process.stdout
+    process.stdin.write(b"exec -a openclaw sh\necho here\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"here\n"
+
+
+def test_a_gateway_that_has_begun_since_is_found_and_one_that_has_ended_is_not(aging: Aging, start: Start) -> None:
+    openclaw_processes(aging.bystanders)
+    process = start()
+    assert aging.finds(process)
+    assert aging.finds(process)
+    process.kill()
+    process.wait()
+    assert not aging.finds(process)
+
+
+def test_a_process_that_becomes_a_gateway_is_found_half_a_minute_later_at_most(aging: Aging, start: Start) -> None:
+    process = start("bash", program="/bin/bash")
+    assert not aging.finds(process)
+    takes_the_name_of_a_gateway(process)
+    assert not aging.finds(process)
+    assert process.pid in {p.pid for p in openclaw_processes()}
+    aging.clock.advance(Bystanders.BELIEVED_FOR)
+    assert aging.finds(process)
+
+
+def test_a_process_that_has_just_begun_is_looked_at_each_time(start: Start) -> None:
+    young = Aging(Bystanders(HeldClock()), HeldClock())
+    process = start("bash", program="/bin/bash")
+    assert not young.finds(process)
+    takes_the_name_of_a_gateway(process)
+    assert young.finds(process)
+
+
+def test_a_pass_asks_who_there_is_and_a_repair_looks_at_all_of_them(
+    world: World, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bystanders, "YOUNG", 0.0)
+    world.stuck()
+    process = start("bash", program="/bin/bash", HOME=world.env["HOME"], OPENCLAW_STATE_DIR=str(world.state))
+    audit = AuditLog(world.database_url)
+    audit.migrate()
+    reconciler = Reconciler(world.settings(), world.clock, audit, world.env)
+    found = finding_of(run_pass(reconciler))
+    takes_the_name_of_a_gateway(process)
+    passing, now = (
+        finding_of(run_pass(reconciler)),
+        reconciler.scanner.judge_row(found.target, world.store().read_bytes(), found.key),
+    )
+    audit.dispose()
+    assert now is not None
+    assert str(process.pid) not in passing.evidence.gateway.reason
+    assert str(process.pid) in now.evidence.gateway.reason
 
 
 # The lock of a transcript

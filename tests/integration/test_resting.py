@@ -19,11 +19,12 @@ from app.domain.verdict import judge
 from app.openclaw.processes import start_ticks
 from app.openclaw.rest import rest_of
 from app.reconcile.reconciler import Reconciler
-from app.reconcile.report import Finding
+from app.reconcile.report import Finding, Report
 from tests.world import ABSENT, World, finding_of, run_pass, running_since
 
 SESSION = "eda752ec-319b-460b-b144-ad4be7bab4af"
 KEY = "agent:main:s-multi"
+OTHER = "agent:main:s-other"
 STARTED_AT = 1_795_327_083_388
 LATER = 60_000
 
@@ -45,14 +46,22 @@ def at_work(world: World) -> AtWork:
     world.gateway = running_since(world.clock.now() - 3_600_000)
     world.recording("multi-turn-running-third", shift_ms=world.clock.now() - LATER - STARTED_AT)
     reconciler = world.reconciler()
-    deadline = time.monotonic() + 60
-    before = finding_of(run_pass(reconciler), KEY)
-    while (now := finding_of(run_pass(reconciler), KEY)) is not before:  # files rest a second after their last change
-        assert time.monotonic() < deadline, now.verdict
-        before = now
-        time.sleep(0.05)
+    now = finding_of(at_rest(reconciler), KEY)
     assert now.verdict.code is Code.WORKING
     return AtWork(world, reconciler, now)
+
+
+def at_rest(reconciler: Reconciler) -> Report:
+    """The report on findings that are all the very same in two passes: files rest a second after their last change."""
+    deadline = time.monotonic() + 60
+    before = run_pass(reconciler)
+    while True:
+        now = run_pass(reconciler)
+        if all(f is g for f, g in zip(now.open(), before.open(), strict=True)):
+            return now
+        assert time.monotonic() < deadline, now
+        before = now
+        time.sleep(0.05)
 
 
 def the_turn_ends(world: World) -> None:
@@ -175,6 +184,29 @@ def test_nothing_is_read_of_what_rests(at_work: AtWork) -> None:
         at_work.world.clock.advance(5)
         assert at_work.next_pass() is at_work.finding
     assert at_work.reconciler.scanner.bytes_read == before
+
+
+def test_a_store_at_rest_is_the_very_same_in_the_next_report(at_work: AtWork) -> None:
+    reconciler = at_work.reconciler
+    (before,), (now,) = run_pass(reconciler).stores, run_pass(reconciler).stores
+    assert now is before
+    the_turn_ends(at_work.world)
+    (after,) = run_pass(reconciler).stores
+    assert after.codes == {Code.ENDING}
+
+
+def test_of_a_store_at_rest_only_what_was_touched_is_looked_at(at_work: AtWork) -> None:
+    world = at_work.world
+    rows = world.rows()
+    rows[OTHER] = json.loads(json.dumps(rows[KEY]).replace(SESSION, "other"))
+    world.write_store(json.dumps(rows, indent=2).encode())
+    shutil.copy2(world.trajectory(SESSION), world.trajectory("other"))
+    both = at_rest(at_work.reconciler)
+    with world.trajectory("other").open("ab") as file:
+        file.write(b'{"traceSchema":"openclaw-tra')
+    now = run_pass(at_work.reconciler)
+    assert finding_of(now, KEY) is finding_of(both, KEY)
+    assert finding_of(now, OTHER) is not finding_of(both, OTHER)
 
 
 def test_the_sentence_on_what_rests_tells_its_age_as_of_when_it_is_shown(at_work: AtWork) -> None:
