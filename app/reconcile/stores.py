@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from app.clock import Clock
 from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Policy, Row
@@ -45,6 +46,8 @@ class Known:
     """What is to be said of it though it can be judged."""
     pieces: tuple[Piece, ...] = ()
     """Of a file: what of the next version is the same need not be decoded again."""
+    still: tuple[tuple[Finding, ...], ...] = ()
+    """Of each piece what `still_of` says, which need not be judged again either."""
 
 
 class Stores:
@@ -146,7 +149,10 @@ class Stores:
                 return known
             pieces, identity = read_store(folder, target.name, self._limit, known.pieces if known is not None else ())
         self.bytes_read += identity.size
-        return replace(known_of(target, rows_of(pieces), self._policy, identity), pieces=pieces)
+        judged = _still_by_piece(known, target) if known is not None else {}
+        still = tuple(judged.get(id(piece)) or still_of(target, piece.rows, self._policy) for piece in pieces)
+        found = _known(rows_of(pieces), tuple(chain.from_iterable(still)), identity)
+        return replace(found, pieces=pieces, still=still)
 
     def _look_at_database(self, target: StoreTarget) -> Known | None:
         with Folder(target.folder, target.root) as folder:
@@ -208,10 +214,22 @@ def known_of(
     identity: FileIdentity = _NO_FILE,
 ) -> Known:
     rows = tuple(rows)
-    still = [
-        Finding(target, evidence, judge(evidence, policy, 0))
-        for evidence in (Evidence(r) for r in rows if r.status != RUNNING)
-    ]
+    return _known(rows, still_of(target, rows, policy), identity)
+
+
+def still_of(target: StoreTarget, rows: Iterable[Row], policy: Policy) -> tuple[Finding, ...]:
+    """What is found of the rows that do not run, whatever else is true and whenever it is asked."""
+    evidences = [Evidence(row) for row in rows if row.status != RUNNING]
+    return tuple(Finding(target, evidence, judge(evidence, policy, 0)) for evidence in evidences)
+
+
+def _still_by_piece(known: Known, target: StoreTarget) -> dict[int, tuple[Finding, ...]]:
+    """What was found of `target`, by the `id` of the piece in which it stands."""
+    judged = zip(known.pieces, known.still, strict=True)
+    return {id(piece): still for piece, still in judged if still and still[0].target == target}
+
+
+def _known(rows: tuple[Row, ...], still: tuple[Finding, ...], identity: FileIdentity) -> Known:
     settled = tuple(f for f in still if f.verdict.code is Code.SETTLED)
     odd = tuple(f for f in still if f.verdict.code is not Code.SETTLED)
     children = tuple((p, r) for r in rows if r.status in (RUNNING, None) for p in r.parents)
