@@ -61,15 +61,20 @@ def document(text: str) -> Iterator[Member]:
     return _members(text, 0, whole=True)
 
 
-def document_in(data: bytes, start: int = 0, piece: int = PIECE) -> Iterator[tuple[str, Member, int]]:
+def document_in(
+    data: bytes, piece: int = PIECE, *, begins: bool = True, ends: bool = True
+) -> Iterator[tuple[str, Member, int]]:
     """The members of the object that is the whole of `data`, each with the text that its offsets are of, and the offset
     in `data` right behind it. It is decoded piece by piece, each of `piece` bytes or of as many as a member needs.
-    `start`: right behind a member, of which and of all before it nothing is said. Raises NotJson, which tells no place.
+    `data` may be a stretch of the object: where it is not the one that `begins`, or that `ends`, it begins, or ends,
+    right behind a member. Raises NotJson, which tells no place.
     """
-    view, first = memoryview(data), start == 0
-    base, at, size, longest = _opened(data) if first else start, 0, piece, 0
+    view, first = memoryview(data), begins
+    base, at, size, longest = _opened(data) if begins else 0, 0, piece, 0
     text = str(view[base : base + size], "latin-1")
     while True:
+        if at == len(text) and not (first or ends):
+            return  # which no member does that is followed by more
         is_last = base + len(text) == len(data)
         member: Member | None = None
         is_whole = False
@@ -92,7 +97,7 @@ def document_in(data: bytes, start: int = 0, piece: int = PIECE) -> Iterator[tup
             base, size, at = base + at, piece if at else size * 4, 0
             text = ""
             text = str(view[base : base + size], "latin-1")
-    if _SPACE_BYTES.fullmatch(data, base + here + 1) is None:
+    if not ends or _SPACE_BYTES.fullmatch(data, base + here + 1) is None:
         raise NotJson("something follows the object")
 
 

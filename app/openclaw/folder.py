@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 from app.domain.model import FileIdentity
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 3
+Read = TypeVar("Read")
 
 _WORDS = {
     errno.ENOENT: ("missing", "it is not there"),
@@ -100,13 +103,19 @@ class Folder:
 
     def read(self, name: str, limit: int) -> tuple[bytes, FileIdentity]:
         """All bytes of `name`, from one version of it. Raises FileProblem: also `too_large`, `unsteady`."""
+        return self.read_by(name, limit, lambda fd, size: stretch(fd, 0, size))
+
+    def read_by(self, name: str, limit: int, read: Callable[[int, int], Read | None]) -> tuple[Read, FileIdentity]:
+        """What `read` makes of one version of `name`, given a descriptor of it and its size in bytes; None where there
+        are fewer. It is called again then, and where the file has changed meanwhile. Raises FileProblem.
+        """
         for _ in range(_TRIES):
             with self.opened(name) as (fd, before):
                 if before.st_size > limit:
                     raise FileProblem("too_large", f"it has {before.st_size} bytes; the limit is {limit}")
-                data = _read_all(fd, before.st_size)
-                if identity_of(os.fstat(fd)) == identity_of(before) and len(data) == before.st_size:
-                    return data, identity_of(before)
+                found = read(fd, before.st_size)
+                if found is not None and identity_of(os.fstat(fd)) == identity_of(before):
+                    return found, identity_of(before)
         raise FileProblem("unsteady", "it is being written in place")
 
     def names(self) -> list[str]:
@@ -181,13 +190,13 @@ def _regular(st: os.stat_result) -> None:
         raise FileProblem(*_WORDS[errno.ELOOP if stat.S_ISLNK(st.st_mode) else errno.ENXIO])
 
 
-def _read_all(fd: int, size: int) -> bytes:
+def stretch(fd: int, start: int, end: int) -> bytes | None:
+    """The bytes of a file from `start` to `end`; None where it ends before."""
     parts = []
-    at = 0
-    while at <= size:
-        part = os.pread(fd, size + 1 - at, at)  # all of it, as a rule: to join pieces is to copy them once more
+    while start < end:
+        part = os.pread(fd, end - start, start)  # all of it, as a rule: to join pieces is to copy them once more
         if not part:
-            break
+            return None
         parts.append(part)
-        at += len(part)
+        start += len(part)
     return b"".join(parts)

@@ -11,10 +11,9 @@ from typing import Any
 
 from app.domain.json_text import PIECE, Member, NotJson, document, document_in, members, opens_object, text_of
 from app.domain.model import RUNNING, Row
+from app.openclaw.marks import SLICE, mark_of
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
-_SLICE = 1 << 16
-"""Bytes. While they are marked no other thread can run."""
 _RECOVERY = (
     "abortedLastRun",
     "restartRecoveryRuns",
@@ -43,7 +42,7 @@ class Piece:
     size: int
     """Bytes."""
     mark: int
-    """Of these bytes (`hash`: SipHash, 64 bits, keyed anew in each process)."""
+    """Of these bytes."""
     names: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -57,69 +56,40 @@ def rows_of(pieces: Iterable[Piece]) -> tuple[Row, ...]:
     return tuple(chain.from_iterable(each.rows for each in pieces))
 
 
-def read_pieces(data: bytes, before: tuple[Piece, ...] = (), size: int = PIECE) -> tuple[Piece, ...]:
-    """The same in pieces of about `size` bytes. What is, byte for byte, as it was in the version that was read `before`
-    is not decoded again. Raises StoreProblem.
-    """
-    head, tail = _unchanged(data, before)
-    start, end = sum(each.size for each in head), len(data) - sum(each.size for each in tail)
+def read_pieces(data: bytes, size: int = PIECE) -> tuple[Piece, ...]:
+    """The same in pieces of about `size` bytes. Raises StoreProblem."""
     try:
-        pieces = (*head, *_pieces(data, start, end, size), *tail)
+        pieces = pieces_in(data, size)
     except NotJson as error:
-        if before:
-            return read_pieces(data, size=size)
         raise _problem_of(data, error) from None
+    return named_once(pieces)
+
+
+def named_once(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """These pieces of one store. Raises StoreProblem: `duplicate_keys`."""
     names = [name for each in pieces for name in each.names]
     if len(set(names)) != len(names):
         raise StoreProblem("duplicate_keys", "the store names a session twice")
     return pieces
 
 
-def _unchanged(data: bytes, before: tuple[Piece, ...]) -> tuple[list[Piece], list[Piece]]:
-    """With which pieces `data` still begins, and with which it still ends."""
-    view = memoryview(data)
-    head: list[Piece] = []
-    tail: list[Piece] = []
-    start, end = 0, len(data)
-    for each in before[:-1]:
-        if _mark(view[start : start + each.size]) != each.mark:
-            break
-        head.append(each)
-        start += each.size
-    for each in reversed(before[max(len(head), 1) :]):
-        if end - each.size < start or _mark(view[end - each.size : end]) != each.mark:
-            break
-        tail.append(each)
-        end -= each.size
-    return head, tail[::-1]
+def pieces_in(data: bytes, size: int = PIECE, *, begins: bool = True, ends: bool = True) -> tuple[Piece, ...]:
+    """What a store says, or a stretch of it (see `document_in`). Raises NotJson."""
+    return tuple(_pieces(data, size, begins, ends))
 
 
-def _mark(data: memoryview) -> int:
-    return hash(tuple(hash(data[at : at + _SLICE]) for at in range(0, len(data), _SLICE)))
-
-
-def _pieces(data: bytes, start: int, end: int, size: int) -> Iterator[Piece]:
-    """What stands from `start` to `end`, both right behind a member, or where `data` begins and ends. Raises NotJson,
-    also where no member ends at `end`.
-    """
-    if 0 < start == end < len(data):
-        return
+def _pieces(data: bytes, size: int, begins: bool, ends: bool) -> Iterator[Piece]:
+    start = 0
     names: list[str] = []
     rows: list[Row] = []
-    for text, member, behind in document_in(data, start, size):
+    for text, member, behind in document_in(data, size, begins=begins, ends=ends):
         names.append(member.name)
         rows.append(_row(text, member))
-        is_end = end <= behind and end < len(data)
-        if behind - start >= size or is_end:
+        if behind - start >= size:
             yield _piece(data[start:behind], names, rows)
             start, names, rows = behind, [], []
-        if is_end:
-            break
-    else:
+    if start < len(data):
         yield _piece(data[start:], names, rows)
-        start = len(data)
-    if start != end:
-        raise NotJson("a member goes on where one used to end")
 
 
 def _piece(data: bytes, names: list[str], rows: list[Row]) -> Piece:
@@ -128,7 +98,8 @@ def _piece(data: bytes, names: list[str], rows: list[Row]) -> Piece:
             data.decode()
         except UnicodeDecodeError as error:
             raise NotJson(f"not UTF-8: {error.reason}") from None
-    return Piece(len(data), _mark(memoryview(data)), tuple(names), tuple(rows))
+    mark = mark_of(data[at : at + SLICE] for at in range(0, len(data), SLICE))
+    return Piece(len(data), mark, tuple(names), tuple(rows))
 
 
 def _problem_of(data: bytes, error: NotJson) -> StoreProblem:

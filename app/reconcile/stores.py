@@ -18,7 +18,8 @@ from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.processes import read_transcript_lock
 from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_database import SessionsDatabaseReader
-from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, rows_of
+from app.openclaw.sessions_file import read_store
+from app.openclaw.sessions_json import Piece, StoreProblem, rows_of
 from app.openclaw.trails import TrailReader, Trails
 from app.reconcile.report import Finding, Problem
 
@@ -144,9 +145,8 @@ class Stores:
             known = self._known.get(target.path)
             if known is not None and known.identity == identity:
                 return known
-            data, identity = folder.read(target.name, self._limit)
-        self.bytes_read += len(data)
-        pieces = read_pieces(data, known.pieces if known is not None else ())
+            pieces, identity = read_store(folder, target.name, self._limit, known.pieces if known is not None else ())
+        self.bytes_read += identity.size
         return replace(known_of(target, rows_of(pieces), self._policy, identity), pieces=pieces)
 
     def _look_at_database(self, target: StoreTarget) -> Known | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 
 from app.domain.json_text import NotJson, document, document_in
 from app.domain.splice import CannotSplice, splice, unsplice
-from app.openclaw.sessions_json import StoreProblem, read_pieces, read_rows, rows_of
+from app.openclaw.folder import Folder
+from app.openclaw.sessions_file import read_store
+from app.openclaw.sessions_json import StoreProblem, read_rows, rows_of
 from tests.faults.nonsense import grown
 from tests.faults.nonsense.json_parse import Parsed, parse, places, stringify
 from tests.faults.nonsense.store_claims import FIELDS, check_rows, check_store
@@ -108,18 +112,22 @@ def versions(draw: st.DrawFn) -> tuple[bytes, bytes]:
 @example((b'{"a": 1, "b": 2}', b'{"a": 1, "\xff": 3, "b": 2}'), 1)
 def test_a_version_read_on_the_one_before_says_what_it_says_by_itself(pair: tuple[bytes, bytes], size: int) -> None:
     old, new = pair
-    try:
-        before = read_pieces(old, size=size)
-    except StoreProblem:
-        before = ()
-    try:
-        wanted = read_rows(new)
-    except StoreProblem as problem:
-        with pytest.raises(StoreProblem) as caught:
-            read_pieces(new, before, size)
-        assert (caught.value.code, caught.value.detail) == (problem.code, problem.detail)
-        return
-    pieces = read_pieces(new, before, size)
+    with TemporaryDirectory() as there, Folder(there) as folder:
+        file = Path(there, "store")
+        file.write_bytes(old)
+        try:
+            before = read_store(folder, "store", len(old), size=size)[0]
+        except StoreProblem:
+            before = ()
+        file.write_bytes(new)
+        try:
+            wanted = read_rows(new)
+        except StoreProblem as problem:
+            with pytest.raises(StoreProblem) as caught:
+                read_store(folder, "store", len(new), before, size)
+            assert (caught.value.code, caught.value.detail) == (problem.code, problem.detail)
+            return
+        pieces = read_store(folder, "store", len(new), before, size)[0]
     assert rows_of(pieces) == wanted
     assert sum(piece.size for piece in pieces) == len(new)
 

@@ -155,3 +155,49 @@ def test_a_member_that_is_longer_than_a_piece_is_decoded_in_a_larger_one_and_the
     lengths = [len(text) for text, _, _ in found]
     assert lengths[:2] == [40, 40 * 4 * 4]
     assert max(lengths[20:]) == 40
+
+
+@pytest.mark.parametrize(
+    ("stretch", "begins", "ends", "names"),
+    [
+        ('{"a": 1', True, False, ["a"]),
+        (', "b": 2 , "c": 3', False, False, ["b", "c"]),
+        (' ,"c": 3 } ', False, True, ["c"]),
+        ("}", False, True, []),
+        ("", False, False, []),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 99])
+def test_a_stretch_of_an_object_has_the_members_that_stand_in_it(
+    stretch: str, begins: bool, ends: bool, names: list[str], piece: int
+) -> None:
+    found = list(document_in(stretch.encode(), piece, begins=begins, ends=ends))
+    assert [member.name for _, member, _ in found] == names
+    assert [stretch[:behind] for *_, behind in found][-1:] == [stretch.rstrip(" }")] * bool(found)
+
+
+@pytest.mark.parametrize(
+    ("stretch", "begins", "ends"),
+    [
+        ("", True, False),
+        ("{", True, False),
+        ('{"a": 1}', True, False),
+        ('{"a": 1 ', True, False),
+        ('{"a": 1,', True, False),
+        ('"b": 2', False, False),
+        (', "b": 2}', False, False),
+        (', "b": {"x": 2', False, False),
+        (', "b": "x', False, False),
+        (', "b": 2 ', False, False),
+        ("", False, True),
+        (', "c": 3', False, True),
+        (', "c": 3}}', False, True),
+        ('{"c": 3}', False, True),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 99])
+def test_a_stretch_that_does_not_begin_and_end_behind_a_member_is_no_json(
+    stretch: str, begins: bool, ends: bool, piece: int
+) -> None:
+    with pytest.raises(NotJson):
+        list(document_in(stretch.encode(), piece, begins=begins, ends=ends))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.domain.model import Row
-from app.openclaw.sessions_json import StoreProblem, read_pieces, read_rows, rows_of
+from app.openclaw.sessions_json import StoreProblem, read_rows
 from tests.world import RECORDINGS, STUCK_KEY, STUCK_SESSION_ID, STUCK_STARTED_AT
 
 KEY = "agent:main:main"
@@ -271,35 +271,3 @@ def test_a_lone_surrogate_in_a_row_harms_nobody_who_shows_it(row: str) -> None:
     for field in fields(found):
         for text in strings(getattr(found, field.name)):
             assert text.encode("utf-8")
-
-
-PLAIN = [f'"k{number}": {{"sessionId": "s-{number}"}}' for number in range(9)]
-
-
-def plain(rows: list[str]) -> bytes:
-    return f"{{{', '.join(rows)}}}".encode()
-
-
-def test_a_row_that_changed_has_its_own_piece_read_again_and_no_other() -> None:
-    before = read_pieces(plain(PLAIN), size=60)
-    assert [len(piece.rows) for piece in before] == [3, 3, 3, 0]
-    changed = [*PLAIN[:4], '"k4": {"sessionId": "s-x"}', *PLAIN[5:]]
-
-    after = read_pieces(plain(changed), before, 60)
-
-    assert [now is then for now, then in zip(after, before, strict=True)] == [True, False, True, True]
-    assert [row.session_id for row in after[1].rows] == ["s-3", "s-x", "s-5"]
-
-
-def test_of_a_store_that_says_the_same_nothing_is_read_again() -> None:
-    before = read_pieces(plain(PLAIN), size=60)
-    after = read_pieces(plain(PLAIN), before, 60)
-    assert all(now is then for now, then in zip(after, before, strict=True))
-
-
-@pytest.mark.parametrize(("at", "same"), [(0, [1, 2, 3]), (9, [0, 1, 2, 3])])
-def test_a_row_that_came_first_or_last_leaves_the_pieces_of_the_others(at: int, same: list[int]) -> None:
-    before = read_pieces(plain(PLAIN), size=60)
-    after = read_pieces(plain([*PLAIN[:at], '"new": {}', *PLAIN[at:]]), before, 60)
-    assert [i for i, then in enumerate(before) if any(now is then for now in after)] == same
-    assert len(rows_of(after)) == 10

@@ -6,11 +6,15 @@ import codecs
 import math
 import re
 import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.domain.model import Row
 from app.domain.splice import CannotSplice, splice, unsplice
-from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, read_rows, rows_of
+from app.openclaw.folder import Folder
+from app.openclaw.sessions_file import read_store
+from app.openclaw.sessions_json import Piece, StoreProblem, read_rows, rows_of
 from tests.faults.nonsense.json_parse import DEEP, Parsed, depth, parse, places, stringify, without_fields
 
 FIELDS = frozenset(("status", "endedAt", "runtimeMs", "abortedLastRun"))
@@ -62,17 +66,23 @@ def check_on_another_version(data: bytes) -> None:
         return
     size, start = 1 + data[-1] % 50, len(data) * data[len(data) // 2] // 256
     other = data[:start] + data[start + data[len(data) // 3] % 40 :]
-    for old, new in ((data, other), (other, data)):
-        try:
-            before = read_pieces(old, size=size)
-        except StoreProblem:
-            continue
-        assert _read(new, before, size) == _read(new, (), size)
+    with TemporaryDirectory() as there, Folder(there) as folder:
+        for old, new in ((data, other), (other, data)):
+            try:
+                before = _read(folder, old, (), size)
+            except StoreProblem:
+                continue
+            assert _said(folder, new, before, size) == _said(folder, new, (), size)
 
 
-def _read(data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Row, ...] | str:
+def _read(folder: Folder, data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
+    Path(folder.path, "store").write_bytes(data)
+    return read_store(folder, "store", len(data), before, size)[0]
+
+
+def _said(folder: Folder, data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Row, ...] | str:
     try:
-        return rows_of(read_pieces(data, before, size))
+        return rows_of(_read(folder, data, before, size))
     except StoreProblem as problem:
         return f"{problem.code}: {problem.detail}"
 
