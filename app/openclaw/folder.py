@@ -44,40 +44,14 @@ def identity_of(st: os.stat_result) -> FileIdentity:
     return FileIdentity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)
 
 
-class Opened:
-    """A file that is open for as long as this context is; what the system refuses in it becomes a FileProblem."""
-
-    # A class of its own: a generator made a context by contextlib takes as long as the open and the close do.
-    __slots__ = ("_folder", "_name", "fd")
-
-    def __init__(self, folder: int, name: str) -> None:
-        self._folder = folder
-        self._name = name
-
-    def __enter__(self) -> tuple[int, os.stat_result]:
-        try:
-            try:
-                self.fd = os.open(self._name, _FILE, dir_fd=self._folder)
-            except BlockingIOError:
-                self.fd = _wait_and_open(self._name, self._folder)
-        except OSError as error:
-            raise problem_of(error) from None
-        try:
-            st = os.fstat(self.fd)
-            _regular(st)
-        except BaseException as error:
-            os.close(self.fd)
-            if isinstance(error, OSError):
-                raise problem_of(error) from None
-            raise
-        return self.fd, st
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.fd)
-        if isinstance(error, OSError):
-            raise problem_of(error) from None
+def status_of(fd: int) -> os.stat_result:
+    """The status of a regular file. Raises FileProblem, also where it is none."""
+    try:
+        st = os.fstat(fd)
+    except OSError as error:
+        raise problem_of(error) from None
+    _regular(st)
+    return st
 
 
 class Folder:
@@ -97,6 +71,9 @@ class Folder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self.fd)
 
     def identity(self, name: str) -> FileIdentity | None:
@@ -110,9 +87,19 @@ class Folder:
         _regular(st)
         return identity_of(st)
 
+    def open(self, name: str) -> int:
+        """A descriptor of `name`, for the caller to close, who has yet to look what it is of. Raises FileProblem."""
+        try:
+            try:
+                return os.open(name, _FILE, dir_fd=self.fd)
+            except BlockingIOError:
+                return _wait_and_open(name, self.fd)
+        except OSError as error:
+            raise problem_of(error) from None
+
     def opened(self, name: str) -> Opened:
-        """A context with a descriptor of the regular file `name` and its status; entering it raises FileProblem."""
-        return Opened(self.fd, name)
+        """A context with a descriptor of the regular file `name` and its status. Entering it raises FileProblem."""
+        return Opened(self, name)
 
     def read(self, name: str, limit: int) -> tuple[bytes, FileIdentity]:
         """All bytes of `name`, from one version of it. Raises FileProblem: also `too_large`, `unsteady`."""
@@ -135,6 +122,32 @@ class Folder:
         try:
             return os.listdir(self.fd)
         except OSError as error:
+            raise problem_of(error) from None
+
+
+class Opened:
+    """A file that is open for as long as this context is; what the system refuses in it becomes a FileProblem."""
+
+    # A class of its own: a generator that contextlib makes a context takes as long as the open and the close do.
+    __slots__ = ("_fd", "_folder", "_name")
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+
+    def __enter__(self) -> tuple[int, os.stat_result]:
+        self._fd = self._folder.open(self._name)
+        try:
+            return self._fd, status_of(self._fd)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+        if isinstance(error, OSError):
             raise problem_of(error) from None
 
 

@@ -20,7 +20,7 @@ from app.clock import Clock
 from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StateDir, default_state_dir, expand_home, home_dir
-from app.openclaw.trails import Place
+from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.trajectory import parse_ts
 
 _LIMIT = 64 << 10
@@ -64,11 +64,10 @@ def start_ticks(pid: int) -> int | None:
         return None
 
 
-def read_transcript_lock(transcript: Place, now: int) -> TranscriptLock | None:
+def read_transcript_lock(transcript: Place, now: int, places: OpenPlaces) -> TranscriptLock | None:
     """The lock beside a transcript, judged as OpenClaw would; None when there is none (section 5)."""
     try:
-        with Folder(transcript.folder, transcript.root) as folder:
-            data, identity = folder.read(f"{transcript.name}.lock", _LIMIT)
+        data, identity = places.read(transcript._replace(name=f"{transcript.name}.lock"), _LIMIT)
     except FileProblem as error:
         return None if error.code == "missing" else TranscriptLock(None, None)
     pid, ticks, _ = _owner(data, "starttime")

@@ -10,25 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from app.domain.model import FileIdentity, Row, Trail
-from app.openclaw.folder import FileProblem, Folder, identity_of
+from app.openclaw.folder import FileProblem, identity_of
+from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.trajectory import FIRST_BLOCK, read_runs, read_tail, trail_of
 
 FAMILY_LOOKED_AT = 8
 _POINTER_LIMIT = 64 << 10
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A file that may be there: `name` in `folder`, no link allowed below `root`."""
-
-    root: str
-    folder: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.folder, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +48,20 @@ class TrailReader:
     def forget_all_but(self, paths: set[str]) -> None:
         self._known = {path: trail for path, trail in self._known.items() if path in paths}
 
-    def ask_ahead(self, rows: Iterable[Row], *, sessions: Place, state_dir: str) -> None:
+    def ask_ahead(self, rows: Iterable[Row], places: OpenPlaces, *, sessions: Place, state_dir: str) -> None:
         """Ask the disk for every tail of `rows` that is not known yet: it brings many at once in a third of the time
         that it takes to wait for one after the other. Reads nothing itself, and leaves every problem to `read`.
         """
-        unknown: dict[tuple[str, str], list[str]] = {}
         for row in rows:
-            with suppress(Lost):
-                place = transcript_place(row.session_id or "", row.session_file, sessions, state_dir)
-                for file in self._usual_places(place, row.session_id or ""):
-                    if file.path not in self._known:
-                        unknown.setdefault((file.folder, file.root), []).append(file.name)
-        for (path, root), names in unknown.items():
-            with suppress(FileProblem), Folder(path, root) as folder:
-                for name in names:
-                    with suppress(FileProblem), folder.opened(name) as (fd, st):
-                        start = max(0, st.st_size - FIRST_BLOCK)
-                        os.posix_fadvise(fd, start, FIRST_BLOCK, os.POSIX_FADV_WILLNEED)
+            try:
+                transcript = transcript_place(row.session_id or "", row.session_file, sessions, state_dir)
+            except Lost:
+                continue
+            for file in self._usual_places(transcript, row.session_id or ""):
+                if file.path not in self._known:
+                    places.ask(file, FIRST_BLOCK)
 
-    def read(self, row: Row, *, sessions: Place, state_dir: str) -> Trails:
+    def read(self, row: Row, places: OpenPlaces, *, sessions: Place, state_dir: str) -> Trails:
         """The trails of `row`, whose store is `sessions`. Never raises for what is on disk."""
         transcript: FileIdentity | None = None
         here: Place | None = None
@@ -90,13 +73,14 @@ class TrailReader:
                 place = transcript_place(session_id, row.session_file if current else None, sessions, state_dir)
                 if current:
                     here = place
-                    transcript = _identity(place, "transcript")
+                    transcript = _identity(place, places, "transcript")
                     with suppress(Lost):  # a pointer that is no regular file is none
-                        pointer = _identity(_pointer_place(place))
-                for file in self._candidates(place, session_id, state_dir):
-                    trail = self._trail(file, session_id)
+                        pointer = _identity(_pointer_place(place), places)
+                pointed = _pointer(_pointer_place(place), session_id, places) if pointer or not current else None
+                for file in self._candidates(place, session_id, state_dir, pointed, places):
+                    trail = self._trail(file, session_id, places)
                     if trail is not None:
-                        trails.append(self._with_open_runs(file, trail, row))
+                        trails.append(self._with_open_runs(file, trail, row, places))
         except Lost as lost:
             return Trails((), str(lost), transcript, here)
         return Trails(tuple(trails), None, transcript, here, pointer)
@@ -110,26 +94,27 @@ class TrailReader:
             places.append(Place(self._trajectory_dir, self._trajectory_dir, f"{name}.jsonl"))
         return places
 
-    def _candidates(self, transcript: Place, session_id: str, state_dir: str) -> list[Place]:
-        places = self._usual_places(transcript, session_id)
-        sibling = places[0]
-        pointed = _pointer(_pointer_place(transcript), session_id)
-        if pointed is None or _same_place(pointed, sibling) or any(_is(pointed, p) for p in places):
-            return places
+    def _candidates(
+        self, transcript: Place, session_id: str, state_dir: str, pointed: str | None, places: OpenPlaces
+    ) -> list[Place]:
+        usual = self._usual_places(transcript, session_id)
+        sibling = usual[0]
+        if pointed is None or _same_place(pointed, sibling) or any(_is(pointed, p) for p in usual):
+            return usual
         for root in (state_dir, self._trajectory_dir):
             if root and _inside(pointed, root):
                 place = Place(root, os.path.dirname(pointed), os.path.basename(pointed))
-                if _identity(place) is None and _identity(sibling) is not None:
+                if _identity(place, places) is None and _identity(sibling, places) is not None:
                     raise Lost("its trajectory pointer names a file that is not there")
-                return [*places, place]
+                return [*usual, place]
         raise Lost("its trajectory pointer leads out of the state dir (set OPENCLAW_TRAJECTORY_DIR if that is meant)")
 
-    def _with_open_runs(self, place: Place, trail: Trail, row: Row) -> Trail:
+    def _with_open_runs(self, place: Place, trail: Trail, row: Row, places: OpenPlaces) -> Trail:
         """`trail` with the runs that are still open in it: looked for only where its end may close the row's turn."""
         if trail.end is None or trail.open_runs is not None or trail.end.ts < (row.started_at or 0):
             return trail
         try:
-            with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
+            with places.opened(place) as (fd, st):
                 if identity_of(st) != trail.identity:
                     return trail._replace(torn=True)  # it is being written at this moment
                 runs = read_runs(fd, st.st_size, trail.end.ts - self._silent_ms, trail.end.run_id)
@@ -140,15 +125,16 @@ class TrailReader:
         self._known[place.path] = trail
         return trail
 
-    def _trail(self, place: Place, session_id: str) -> Trail | None:
+    def _trail(self, place: Place, session_id: str, places: OpenPlaces) -> Trail | None:
+        known = self._known.get(place.path)
         try:
-            identity = _identity(place)
-            if identity is None:
-                return None
-            known = self._known.get(place.path)
-            if known is not None and known.identity == identity and known.session_id == session_id:
-                return known
-            with Folder(place.folder, place.root) as folder, folder.opened(place.name) as (fd, st):
+            if known is not None:
+                identity = places.identity(place)
+                if identity is None:
+                    return None
+                if known.identity == identity and known.session_id == session_id:
+                    return known
+            with places.opened(place) as (fd, st):
                 identity = identity_of(st)
                 tail = read_tail(fd, st.st_size)
         except FileProblem as error:
@@ -167,7 +153,9 @@ def transcript_place(session_id: str, session_file: str | None, sessions: Place,
     sees it); otherwise it is `<sessionId>.jsonl` (paths-RbVDOqFp.js:60-149).
     """
     if session_file and "\0" not in session_file:
-        folder, name = os.path.split(os.path.normpath(session_file.strip()))
+        folder, _, name = session_file.strip().rpartition(os.sep)
+        if folder != sessions.folder or name in ("", ".", ".."):
+            folder, name = os.path.split(os.path.normpath(session_file.strip()))
         if name not in ("", ".", ".."):
             if folder in ("", sessions.folder) or _is(folder, sessions):
                 return Place(sessions.root, sessions.folder, name)
@@ -188,11 +176,10 @@ def _pointer_place(transcript: Place) -> Place:
     return Place(transcript.root, transcript.folder, f"{base}.trajectory-path.json")
 
 
-def _pointer(place: Place, session_id: str) -> str | None:
+def _pointer(place: Place, session_id: str, places: OpenPlaces) -> str | None:
     """The `runtimeFile` of a valid pointer file for this session, else None (cleanup-DnX0TMkW.js:33-43)."""
     try:
-        with Folder(place.folder, place.root) as folder:
-            data, _ = folder.read(place.name, _POINTER_LIMIT)
+        data, _ = places.read(place, _POINTER_LIMIT)
         pointer = json.loads(data)
     except (FileProblem, ValueError, RecursionError):
         return None
@@ -218,10 +205,9 @@ def _inside(path: str, root: str) -> bool:
     return os.path.realpath(path).startswith(os.path.realpath(root).rstrip(os.sep) + os.sep)
 
 
-def _identity(place: Place, what: str = "trajectory") -> FileIdentity | None:
+def _identity(place: Place, places: OpenPlaces, what: str = "trajectory") -> FileIdentity | None:
     try:
-        with Folder(place.folder, place.root) as folder:
-            return folder.identity(place.name)
+        return places.identity(place)
     except FileProblem as error:
         if error.code == "missing":
             return None

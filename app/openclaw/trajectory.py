@@ -82,7 +82,7 @@ def _last_lines(data: bytes, whole: bool) -> tuple[bytes, ...]:
             break
         else:  # all that is blank, in one step
             end = data.find(b"\n", len(data[:start].rstrip()))
-    return tuple(reversed(lines))
+    return tuple(lines[::-1])
 
 
 def trail_of(path: str, session_id: str, identity: FileIdentity, tail: Tail) -> Trail:

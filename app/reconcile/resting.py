@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from app.clock import Clock
 from app.domain.model import Code, Gateway, Policy, Row, Trail
 from app.openclaw.paths import StoreTarget
+from app.openclaw.place import Place
 from app.openclaw.rest import Mark, Rest, rest_of, untouched
-from app.openclaw.trails import Lost, Place, transcript_place
+from app.openclaw.trails import Lost, transcript_place
 from app.reconcile.report import Finding
 
 _BELIEVED_FOR = 300.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -14,6 +14,7 @@ from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy
 from app.domain.verdict import judge
 from app.openclaw.folder import FileProblem
 from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
+from app.openclaw.place import OpenPlaces
 from app.openclaw.processes import Bystanders, running_gateway
 from app.openclaw.sessions_json import StoreProblem, read_rows
 from app.openclaw.trails import TrailReader
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
 _OVER = (Code.STUCK, Code.ENDING)
+AT_ONCE = 64
+"""Rows whose folders and files are open at once, and whose tails the disk brings at once."""
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
 
@@ -183,7 +186,8 @@ class Scanner:
                 known = self._stores.known(other.path) if seen else self._stores.look(other)
                 if known is not None:
                     looked.append((other, known))
-        return self._judge(target, row, self._children(looked), ask_now=True)
+        with OpenPlaces() as places:
+            return self._judge(target, row, self._children(looked), places, ask_now=True)
 
     def hand_now(self, target: StoreTarget, row: Row, agent_id: str) -> Hand:
         """Who can write to `row` at this moment, whatever it is found to be. Raises FileProblem."""
@@ -219,16 +223,26 @@ class Scanner:
         """The rows of one store that run: judged, or as they were found where nothing can have changed."""
         rest = self._stores.rest(target.path)
         if rest is None or not known.open_rows or self._elsewhere:
-            self._stores.ask_ahead(target, known.open_rows)
-            return tuple(self._judge(target, row, children) for row in known.open_rows)
+            return tuple(self._judged(target, known.open_rows, children))
         gateway = self._gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
         kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows))
         if all(kept):
             return cast(tuple[Finding, ...], kept)
-        self._stores.ask_ahead(target, (row for old, row in zip(kept, known.open_rows, strict=True) if old is None))
-        found = tuple(old or self._judge(target, row, children) for old, row in zip(kept, known.open_rows, strict=True))
+        changed = [row for old, row in zip(kept, known.open_rows, strict=True) if old is None]
+        judged = iter(self._judged(target, changed, children))
+        found = tuple(old or next(judged) for old in kept)
         self._resting.keep(target, rest, gateway, found)
+        return found
+
+    def _judged(
+        self, target: StoreTarget, rows: Sequence[Row], children: dict[tuple[str, str], list[str]]
+    ) -> list[Finding]:
+        found: list[Finding] = []
+        for at in range(0, len(rows), AT_ONCE):
+            with OpenPlaces() as places:
+                self._stores.ask_ahead(target, rows[at : at + AT_ONCE], places)
+                found += (self._judge(target, row, children, places) for row in rows[at : at + AT_ONCE])
         return found
 
     def _children(self, looked: list[tuple[StoreTarget, Known | Problem]]) -> dict[tuple[str, str], list[str]]:
@@ -242,7 +256,13 @@ class Scanner:
         return children
 
     def _judge(
-        self, target: StoreTarget, row: Row, children: dict[tuple[str, str], list[str]], *, ask_now: bool = False
+        self,
+        target: StoreTarget,
+        row: Row,
+        children: dict[tuple[str, str], list[str]],
+        places: OpenPlaces,
+        *,
+        ask_now: bool = False,
     ) -> Finding:
         """Gather the evidence for one running row and judge it; `ask_now` waits for the gateway's answer."""
         now = self._clock.now()
@@ -250,7 +270,7 @@ class Scanner:
             evidence = Evidence(row)
             return Finding(target, evidence, judge(evidence, self._policy, now))
         evidence = replace(
-            self._stores.evidence(target, row),
+            self._stores.evidence(target, row, places),
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
             gateway=self._gateway(target.state_dir, now=ask_now),
         )

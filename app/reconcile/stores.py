@@ -15,12 +15,13 @@ from app.openclaw.claims import ClaimsReader
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import DATABASE_NAME, StoreTarget
+from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.processes import read_transcript_lock
 from app.openclaw.rest import Rest, rest_of
 from app.openclaw.sessions_database import SessionsDatabaseReader
 from app.openclaw.sessions_file import read_store
 from app.openclaw.sessions_json import Piece, StoreProblem, rows_of
-from app.openclaw.trails import Place, TrailReader, Trails
+from app.openclaw.trails import TrailReader, Trails
 from app.reconcile.report import Finding, Problem
 
 LEFT_OVER = "its sessions live in a database; this sessions.json is left over"
@@ -167,22 +168,22 @@ class Stores:
         known = known_of(target, seen.rows, self._policy, seen.identity.main)
         return replace(known, trails=seen.trails, entries=seen.entries, doubt=doubt)
 
-    def ask_ahead(self, target: StoreTarget, rows: Iterable[Row]) -> None:
+    def ask_ahead(self, target: StoreTarget, rows: Iterable[Row], places: OpenPlaces) -> None:
         """Have the disk bring what `evidence` will read for these rows."""
         if target.kind == "file":
             sessions = Place(target.root, target.folder, target.name)
-            self._trails.ask_ahead(rows, sessions=sessions, state_dir=target.state_dir)
+            self._trails.ask_ahead(rows, places, sessions=sessions, state_dir=target.state_dir)
 
-    def evidence(self, target: StoreTarget, row: Row) -> Evidence:
+    def evidence(self, target: StoreTarget, row: Row, places: OpenPlaces) -> Evidence:
         """What the disk tells of one row that runs."""
         known = self._known.get(target.path)
         if target.kind == "database":
             trails = (known.trails if known else None) or {}
             return _evidence(row, trails.get(row.key, Trails()))
         sessions = Place(target.root, target.folder, target.name)
-        found = self._trails.read(row, sessions=sessions, state_dir=target.state_dir)
+        found = self._trails.read(row, places, sessions=sessions, state_dir=target.state_dir)
         looked_for = found.place if found.problem is None else None
-        lock = read_transcript_lock(looked_for, self._clock.now()) if looked_for else None
+        lock = read_transcript_lock(looked_for, self._clock.now(), places) if looked_for else None
         return replace(_evidence(row, found), lock=lock)
 
     def claimed(self, target: StoreTarget, evidence: Evidence) -> Evidence:

@@ -14,11 +14,13 @@ from app.audit.models import Outcome
 from app.clock import SystemClock
 from app.domain.splice import splice
 from app.openclaw.folder import Folder
+from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.publish import Change, Published, publish, read_for_writing
 from app.openclaw.sessions_json import read_rows
-from app.openclaw.trails import Place, TrailReader
+from app.openclaw.trails import TrailReader
 from app.openclaw.trajectory import read_tail
 from app.reconcile.asking import Ask
+from app.reconcile.scan import AT_ONCE
 from tests.bench.measure import Line, Measured, against, floor, timed
 from tests.bench.passes import reconciler_on
 from tests.faults.crowd import Crowd
@@ -51,12 +53,14 @@ def cold(folder: Path) -> Iterator[Line]:
     def all_tails() -> None:
         reader = TrailReader()
         for agent, own in agents.items():
-            place = Place(str(crowd.state), str(crowd.sessions(agent)), "sessions.json")
-            reader.ask_ahead(rows[agent], sessions=place, state_dir=str(crowd.state))
-            with Folder(place.folder) as sessions:
-                for name in own:
-                    with sessions.opened(name) as (fd, st):
-                        assert read_tail(fd, st.st_size).lines
+            sessions = Place(str(crowd.state), str(crowd.sessions(agent)), "sessions.json")
+            for at in range(0, len(own), AT_ONCE):
+                with OpenPlaces() as places:
+                    some = rows[agent][at : at + AT_ONCE]
+                    reader.ask_ahead(some, places, sessions=sessions, state_dir=str(crowd.state))
+                    for name in own[at : at + AT_ONCE]:
+                        with places.opened(Place(sessions.root, sessions.folder, name)) as (fd, st):
+                            assert read_tail(fd, st.st_size).lines
 
     states = count()
 

@@ -20,6 +20,7 @@ import pytest
 from app.audit.log import AuditLog
 from app.domain.model import Gateway, TranscriptLock
 from app.openclaw.paths import StateDir
+from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.processes import (
     Bystanders,
     boot_time_ms,
@@ -30,7 +31,6 @@ from app.openclaw.processes import (
     sees_all_processes,
     start_ticks,
 )
-from app.openclaw.trails import Place
 from app.reconcile.reconciler import Reconciler
 from tests.world import HeldClock, World, finding_of, run_pass
 
@@ -180,13 +180,18 @@ def lock_of(tmp_path: Path, content: object, *, age_ms: int = 0) -> TranscriptLo
     lock.write_bytes(data)
     now = int(time.time() * 1000)
     os.utime(lock, ns=(0, (now - age_ms) * 1_000_000))
-    return read_transcript_lock(Place(str(tmp_path), str(tmp_path), "s.jsonl"), now)
+    return lock_beside(Place(str(tmp_path), str(tmp_path), "s.jsonl"), now)
+
+
+def lock_beside(transcript: Place, now: int = 0) -> TranscriptLock | None:
+    with OpenPlaces() as places:
+        return read_transcript_lock(transcript, now, places)
 
 
 def test_no_lock_is_no_lock(tmp_path: Path) -> None:
     here = Place(str(tmp_path), str(tmp_path), "s.jsonl")
-    assert read_transcript_lock(here, 0) is None
-    assert read_transcript_lock(Place(str(tmp_path), str(tmp_path / "gone"), "s.jsonl"), 0) is None
+    assert lock_beside(here) is None
+    assert lock_beside(Place(str(tmp_path), str(tmp_path / "gone"), "s.jsonl")) is None
 
 
 @pytest.mark.parametrize("age_ms", [0, 10 * HALF_HOUR])
@@ -227,10 +232,10 @@ def test_a_lock_that_names_nobody_may_be_anybodys_until_it_is_stale(tmp_path: Pa
 def test_a_lock_that_is_a_link_or_a_pipe_may_be_anybodys(tmp_path: Path) -> None:
     here = Place(str(tmp_path), str(tmp_path), "s.jsonl")
     (tmp_path / "s.jsonl.lock").symlink_to(tmp_path / "elsewhere")
-    assert read_transcript_lock(here, 0) == TranscriptLock(None, None)
+    assert lock_beside(here) == TranscriptLock(None, None)
     (tmp_path / "s.jsonl.lock").unlink()
     os.mkfifo(tmp_path / "s.jsonl.lock")
-    assert read_transcript_lock(here, 0) == TranscriptLock(None, None)
+    assert lock_beside(here) == TranscriptLock(None, None)
 
 
 def test_the_start_of_a_process_is_read_behind_whatever_it_calls_itself(tmp_path: Path, start: Start) -> None:

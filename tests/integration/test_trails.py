@@ -8,7 +8,8 @@ import os
 import pytest
 
 from app.domain.model import Code, Row, Verdict
-from app.openclaw.trails import Place, TrailReader
+from app.openclaw.place import OpenPlaces, Place
+from app.openclaw.trails import TrailReader, Trails
 from tests.world import STUCK_KEY, STUCK_SESSION_ID, World, finding_of, run_for, run_pass
 
 
@@ -206,14 +207,18 @@ def test_an_unchanged_trajectory_is_not_read_again(world: World) -> None:
     sessions = Place(str(world.state / "agents"), str(world.sessions()), "sessions.json")
     row = Row(STUCK_KEY, session_id=SID, status="running", started_at=1)
 
-    first = reader.read(row, sessions=sessions, state_dir=str(world.state))
+    def read() -> Trails:
+        with OpenPlaces() as places:
+            return reader.read(row, places, sessions=sessions, state_dir=str(world.state))
+
+    first = read()
     cost = reader.bytes_read
     assert cost > 0
-    assert reader.read(row, sessions=sessions, state_dir=str(world.state)) == first
+    assert read() == first
     assert reader.bytes_read == cost
 
     world.append(world.event("session.started", world.clock.now()))
-    (trail,) = reader.read(row, sessions=sessions, state_dir=str(world.state)).trails
+    (trail,) = read().trails
     assert trail.end is None
     assert reader.bytes_read > cost
 
@@ -227,9 +232,9 @@ def test_a_long_trajectory_costs_what_its_tail_costs(world: World) -> None:
     world.trajectory().write_bytes(of_yesterday.replace(", ", ",").replace(": ", ":").encode() + data)
     reader = TrailReader()
     sessions = Place(str(world.state / "agents"), str(world.sessions()), "sessions.json")
-    (trail,) = reader.read(
-        Row(STUCK_KEY, session_id=SID, started_at=1), sessions=sessions, state_dir=str(world.state)
-    ).trails
+    row = Row(STUCK_KEY, session_id=SID, started_at=1)
+    with OpenPlaces() as places:
+        (trail,) = reader.read(row, places, sessions=sessions, state_dir=str(world.state)).trails
     assert trail.end is not None
     assert reader.bytes_read <= 2 * len(data), "the tail, and what was written in the hour before its end"
 
