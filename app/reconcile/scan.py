@@ -269,14 +269,16 @@ class Scanner:
         if row.problem or row.status != RUNNING:
             evidence = Evidence(row)
             return Finding(target, evidence, judge(evidence, self._policy, now))
+        evidence = self._stores.evidence(target, row, places)
+        watched, witnessed = self._watches.watched((target.path, row.key), evidence)
         evidence = replace(
-            self._stores.evidence(target, row, places),
+            evidence,
             children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
             gateway=self._gateway(target.state_dir, now=ask_now),
+            watched=watched,
+            witnessed=witnessed,
+            calm=self._watches.calm(target.state_dir),
         )
-        watched, witnessed = self._watches.watched((target.path, row.key), evidence)
-        calm = self._watches.calm(target.state_dir)
-        evidence = replace(evidence, watched=watched, witnessed=witnessed, calm=calm)
         finding = Finding(target, evidence, judge(evidence, self._policy, now))
         if finding.verdict.code not in FORCEABLE:
             return finding

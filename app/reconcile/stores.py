@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from app.clock import Clock
-from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Policy, Row
+from app.domain.model import RUNNING, Code, Evidence, FileIdentity, Policy, Row, TranscriptLock
 from app.domain.verdict import judge
 from app.openclaw.agent_databases import AgentDatabasesReader
 from app.openclaw.claims import ClaimsReader
@@ -184,7 +184,7 @@ class Stores:
         found = self._trails.read(row, places, sessions=sessions, state_dir=target.state_dir)
         looked_for = found.place if found.problem is None else None
         lock = read_transcript_lock(looked_for, self._clock.now(), places) if looked_for else None
-        return replace(_evidence(row, found), lock=lock)
+        return _evidence(row, found, lock)
 
     def claimed(self, target: StoreTarget, evidence: Evidence) -> Evidence:
         """`evidence` with what the state database says of who works on its row; it tells of rows in databases only."""
@@ -198,13 +198,14 @@ class Stores:
         return replace(evidence, claims=claims.on(row.key, row.session_id, row.run_id))
 
 
-def _evidence(row: Row, found: Trails) -> Evidence:
+def _evidence(row: Row, found: Trails, lock: TranscriptLock | None = None) -> Evidence:
     return Evidence(
         row=row,
         trails=found.trails,
         trail_problem=found.problem,
         transcript=found.transcript,
         pointer=found.pointer,
+        lock=lock,
     )
 
 
