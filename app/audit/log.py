@@ -58,7 +58,7 @@ class AuditLog:
 
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
-        self._url = url
+        self._path = sqlite_path(url)
         self._shared = SharedCommit(self.write)
         self._remembered = Remembered(self._engine)
 
@@ -171,11 +171,11 @@ class AuditLog:
 
     def _there(self) -> None:
         """SQLite goes on writing into a file that has been deleted."""
-        path = sqlite_path(self._url)
+        path = self._path
         if path is None:
             return
         try:
-            path.stat()
+            os.stat(path)
         except FileNotFoundError:
             raise AuditUnavailable(f"the audit database {path} is gone") from None
         except OSError as error:

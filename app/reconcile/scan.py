@@ -13,6 +13,7 @@ from app.clock import Clock
 from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
 from app.domain.verdict import judge
 from app.openclaw.folder import FileProblem
+from app.openclaw.notices import Notices
 from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
 from app.openclaw.place import OpenPlaces
 from app.openclaw.processes import Bystanders, running_gateway
@@ -80,7 +81,8 @@ class Scanner:
         """Where trajectories are too: of a name that comes there no store's folder tells."""
         self._trails = TrailReader(self._elsewhere, settings.silent_after_seconds)
         self._resting = Resting(clock, self._policy)
-        self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails)
+        self._notices = Notices(clock)
+        self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails, self._notices)
         self._places = Places(settings, env, self._stores.listed)
 
     @property
@@ -98,6 +100,7 @@ class Scanner:
             return self._scan(seen, skip)
 
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
+        self._notices.begin()
         targets, problems = self._places.targets()
         if (paths := {target.path for target in targets}) != self._looked_at:
             self._stores.wake()
@@ -110,7 +113,7 @@ class Scanner:
                 looked.append((target, Problem("not_answering", "reading it has not come back; it is left out")))
                 continue
             seen(target)
-            known = self._stores.look(target)
+            known = self._stores.look(target, in_a_pass=True)
             if known is not None:
                 looked.append((target, known))
         children = self._children(looked)
@@ -226,13 +229,14 @@ class Scanner:
             return tuple(self._judged(target, known.open_rows, children))
         gateway = self._gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
-        kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows))
+        stamp = self._notices.stamp(target.root, (target.folder,))
+        kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows), stamp=stamp)
         if all(kept):
             return cast(tuple[Finding, ...], kept)
         changed = [row for old, row in zip(kept, known.open_rows, strict=True) if old is None]
         judged = iter(self._judged(target, changed, children))
         found = tuple(old or next(judged) for old in kept)
-        self._resting.keep(target, rest, gateway, found)
+        self._resting.keep(target, rest, gateway, found, stamp)
         return found
 
     def _judged(

@@ -14,6 +14,7 @@ from app.openclaw.agent_databases import AgentDatabasesReader
 from app.openclaw.claims import ClaimsReader
 from app.openclaw.era import EraReader
 from app.openclaw.folder import FileProblem, Folder
+from app.openclaw.notices import Notices
 from app.openclaw.paths import DATABASE_NAME, StoreTarget
 from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.processes import read_transcript_lock
@@ -51,22 +52,35 @@ class Known:
     """Of each piece what `still_of` says, which need not be judged again either."""
 
 
+@dataclass(frozen=True, slots=True)
+class _AtRest:
+    """What must not have been touched for an answer to be the answer still."""
+
+    rest: Rest
+    answer: Known | None
+    folders: tuple[str, ...]
+    """In which all of it lies."""
+    stamp: int | None = None
+    """Of the notices, as of when it was last seen to rest."""
+
+
 class Stores:
     """Remembers from pass to pass. One thread at a time."""
 
-    def __init__(self, clock: Clock, policy: Policy, limit: int, trails: TrailReader) -> None:
+    def __init__(self, clock: Clock, policy: Policy, limit: int, trails: TrailReader, notices: Notices) -> None:
         """`limit`: the most bytes of a sessions.json."""
         self._clock = clock
         self._policy = policy
         self._limit = limit
         self._trails = trails
+        self._notices = notices
         self._eras = EraReader()
         self._databases = SessionsDatabaseReader()
         self._agent_databases = AgentDatabasesReader()
         self._claims = ClaimsReader()
         self._known: dict[str, Known] = {}
-        self._at_rest: dict[str, tuple[Rest, Known | None]] = {}
-        """By path: what must not have been touched for this to be the answer still."""
+        self._at_rest: dict[str, _AtRest] = {}
+        """By path."""
         self.bytes_read = 0
 
     def known(self, path: str) -> Known | None:
@@ -76,20 +90,25 @@ class Stores:
         """Remember what `elder` does of every file but the one at `without`."""
         self._known = {path: known for path, known in elder._known.items() if path != without and not known.trails}
 
-    def look(self, target: StoreTarget) -> Known | Problem | None:
-        """What stands in one store; None when there is none."""
-        rested = self._at_rest.get(target.path)
-        if rested is not None and rested[0].holds():
-            return rested[1]
-        self._at_rest.pop(target.path, None)
-        rest = self._rest_of(target)
+    def look(self, target: StoreTarget, *, in_a_pass: bool = False) -> Known | Problem | None:
+        """What stands in one store; None when there is none. The system's notices are believed in a pass only."""
+        at_rest = self._at_rest.get(target.path)
+        if at_rest is not None:
+            stamp = self._notices.stamp(target.root, at_rest.folders) if in_a_pass else None
+            if stamp is not None and stamp == at_rest.stamp:
+                return at_rest.answer
+            if at_rest.rest.holds():
+                self._at_rest[target.path] = replace(at_rest, stamp=stamp)
+                return at_rest.answer
+            del self._at_rest[target.path]
+        found = self._rest_of(target)
         answer = self._look(target)
         if isinstance(answer, Known):
             self._known[target.path] = answer
         else:
             self._known.pop(target.path, None)
-        if rest is not None and (answer is None or (target.kind == "file" and isinstance(answer, Known))):
-            self._at_rest[target.path] = rest, answer
+        if found is not None and (answer is None or (target.kind == "file" and isinstance(answer, Known))):
+            self._at_rest[target.path] = _AtRest(found[0], answer, found[1])
         return answer
 
     def _look(self, target: StoreTarget) -> Known | Problem | None:
@@ -98,12 +117,13 @@ class Stores:
         except (FileProblem, StoreProblem) as error:
             return None if error.code == "missing" else Problem(error.code, error.detail)
 
-    def _rest_of(self, target: StoreTarget) -> Rest | None:
+    def _rest_of(self, target: StoreTarget) -> tuple[Rest, tuple[str, ...]] | None:
         """How everything stands that the answer on one store rests on: folders, for the names in them, and the files
-        that may be written in place. (Which agents there are is for `wake`.)
+        that may be written in place; and those folders. (Which agents there are is for `wake`.)
         """
         if target.kind == "database":
-            return rest_of((target.folder, target.path))
+            rest = rest_of((target.folder, target.path))
+            return (rest, (target.folder,)) if rest is not None else None
         try:
             elsewhere = [t.folder for t in self.listed(target.state_dir)]
         except FileProblem:
@@ -115,14 +135,15 @@ class Stores:
             return None
         # What is not there comes with its name, of which its folder tells, whose mark is the older one.
         told = {p for p in databases if not os.path.islink(os.path.dirname(p))}
-        return Rest(tuple((path, mark) for path, mark in rest.marks if mark is not None or path not in told))
+        rest = Rest(tuple((path, mark) for path, mark in rest.marks if mark is not None or path not in told))
+        return rest, (target.folder, *folders)
 
     def rest(self, path: str) -> Rest | None:
         """What has not been touched since the store at `path` was read: itself, and all names in its folder. None where
         that is not known.
         """
-        rested = self._at_rest.get(path)
-        return rested[0] if rested is not None else None
+        at_rest = self._at_rest.get(path)
+        return at_rest.rest if at_rest is not None else None
 
     def wake(self) -> None:
         """Believe of no store that it rests: which stores there are is another question now."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from app.domain.model import Code
+from app.openclaw import place as place_module
 from app.openclaw.folder import FileProblem
 from app.openclaw.place import OpenPlaces, Place
 from app.reconcile import scan
@@ -113,6 +115,29 @@ def test_nothing_stays_open_whatever_happened(place: Place) -> None:
             places.ask(place._replace(name=name), 4)
         raise KeyError
     assert open_now() == before
+
+
+@pytest.mark.parametrize("spare", [0, 8, place_module._LEFT_TO_OTHERS + 8])
+def test_what_is_asked_for_leaves_the_last_descriptors_to_others(place: Place, spare: int) -> None:
+    files = [place._replace(name=f"t{number}") for number in range(40)]
+    for file in files:
+        Path(file.path).write_bytes(file.name.encode())
+    allowed, before = resource.getrlimit(resource.RLIMIT_NOFILE), open_now()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free(spare + 4), allowed[1]))
+    try:
+        with OpenPlaces() as places:
+            for file in files:
+                places.ask(file, 4)
+            assert open_now() - before <= 1 + max(0, spare + 4 - place_module._LEFT_TO_OTHERS)
+            assert [text(places, file) for file in files] == [file.name.encode() for file in files]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+def first_free(skip: int) -> int:
+    """The descriptor that would be given after `skip` others."""
+    used = {int(name) for name in os.listdir("/proc/self/fd")}
+    return [number for number in range(len(used) + skip + 1) if number not in used][skip]
 
 
 def test_of_many_rows_each_is_judged_by_its_own_trail_and_few_files_are_open_at_once(

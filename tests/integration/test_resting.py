@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from app.api.views import describe_finding
 from app.domain.model import Code
 from app.domain.verdict import judge
+from app.openclaw.notices import BELIEVED_FOR
 from app.openclaw.processes import start_ticks
 from app.openclaw.rest import rest_of
 from app.reconcile.reconciler import Reconciler
@@ -41,8 +43,10 @@ class AtWork:
         return finding_of(run_pass(self.reconciler), KEY)
 
 
-@pytest.fixture
-def at_work(world: World) -> AtWork:
+@pytest.fixture(params=["told of changes", "not told"])
+def at_work(world: World, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AtWork:
+    if request.param == "not told":  # as on the disk of another machine
+        monkeypatch.setattr("app.openclaw.notices.is_local", lambda _: False)
     world.gateway = running_since(world.clock.now() - 3_600_000)
     world.recording("multi-turn-running-third", shift_ms=world.clock.now() - LATER - STARTED_AT)
     reconciler = world.reconciler()
@@ -58,7 +62,7 @@ def at_rest(reconciler: Reconciler) -> Report:
     while True:
         now = run_pass(reconciler)
         if all(f is g for f, g in zip(now.open(), before.open(), strict=True)):
-            return now
+            return run_pass(reconciler)  # from here on by what the system tells, where it does
         assert time.monotonic() < deadline, now
         before = now
         time.sleep(0.05)
@@ -131,6 +135,46 @@ def an_hour_goes_by(world: World) -> None:
     world.clock.advance(3_601)
 
 
+def its_folder_is_made_again(world: World) -> None:
+    away = world.folder / "away"
+    shutil.copytree(world.sessions(), away)
+    shutil.rmtree(world.sessions())
+    shutil.copytree(away, world.sessions())
+    the_turn_ends(world)
+
+
+def the_agents_are_moved_and_copied_back(world: World) -> None:
+    agents, away = world.state / "agents", world.folder / "away"
+    agents.rename(away)
+    shutil.copytree(away, agents)
+    the_turn_ends(world)
+
+
+def another_state_dir_takes_its_place(world: World) -> None:
+    away = world.folder / "away"
+    world.state.rename(away)
+    shutil.copytree(away, world.state)
+    the_turn_ends(world)
+
+
+def a_child_begins_at_a_new_agent(world: World) -> None:
+    now = world.clock.now()
+    child = {"sessionId": "child", "status": "running", "startedAt": now, "spawnedBy": KEY}
+    world.write_store(json.dumps({"agent:new:subagent:1": child}).encode(), "new")
+
+
+def a_link_to_a_database_comes(world: World) -> None:
+    (world.folder / "far").mkdir()
+    (world.sessions().parent / "agent").symlink_to(world.folder / "far")
+    the_rows_move_to_a_database(world)
+
+
+def more_happens_than_the_system_tells(world: World) -> None:
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 10):
+        (world.sessions() / str(number % 2)).touch()
+    the_turn_ends(world)
+
+
 SEEN: list[tuple[Callable[[World], None], Code | None]] = [
     (the_turn_ends, Code.ENDING),
     (the_gateway_settles_it, Code.SETTLED),
@@ -143,6 +187,12 @@ SEEN: list[tuple[Callable[[World], None], Code | None]] = [
     (the_rows_move_to_a_database, None),
     (the_store_goes, None),
     (the_agent_goes, None),
+    (its_folder_is_made_again, Code.ENDING),
+    (the_agents_are_moved_and_copied_back, Code.ENDING),
+    (another_state_dir_takes_its_place, Code.ENDING),
+    (a_child_begins_at_a_new_agent, Code.WAITING),
+    (a_link_to_a_database_comes, None),
+    (more_happens_than_the_system_tells, Code.ENDING),
 ]
 """What happens, and the verdict in the next pass; None: the session is not judged any more."""
 
@@ -216,6 +266,45 @@ def test_the_sentence_on_what_rests_tells_its_age_as_of_when_it_is_shown(at_work
     assert found is at_work.finding
     shown = describe_finding(found, policy, at_work.world.clock.now())["reason"]
     assert shown == judge(found.evidence, policy, at_work.world.clock.now()).reason != found.verdict.reason
+
+
+@pytest.mark.parametrize("at_work", ["told of changes"], indirect=True)
+def test_what_nobody_tells_of_is_seen_half_a_minute_later_at_most(at_work: AtWork) -> None:
+    at_work.world.clock.advance(BELIEVED_FOR)
+    assert at_work.next_pass() is at_work.finding
+    it_is_written_by_another_name(at_work.world)
+    assert at_work.next_pass() is at_work.finding
+    at_work.world.clock.advance(BELIEVED_FOR)
+    assert at_work.next_pass().evidence.trails[0].torn
+
+
+@pytest.mark.parametrize("at_work", ["told of changes"], indirect=True)
+def test_of_a_store_what_nobody_tells_of_is_seen_half_a_minute_later_at_most(at_work: AtWork) -> None:
+    at_work.world.clock.advance(BELIEVED_FOR)
+    assert at_work.next_pass() is at_work.finding
+    other = at_work.world.folder / "another name"
+    other.hardlink_to(at_work.world.store())
+    other.write_text("{}")
+    assert at_work.next_pass() is at_work.finding
+    at_work.world.clock.advance(BELIEVED_FOR)
+    assert run_pass(at_work.reconciler).find(KEY) == []
+
+
+def it_is_written_by_another_name(world: World) -> None:
+    other = world.folder / "another name"
+    other.hardlink_to(world.trajectory(SESSION))
+    with other.open("ab") as file:
+        file.write(b'{"traceSchema":"openclaw-tra')
+
+
+@pytest.mark.parametrize("at_work", ["told of changes"], indirect=True)
+def test_a_repair_looks_for_itself_whatever_was_told(at_work: AtWork) -> None:
+    it_is_written_by_another_name(at_work.world)
+    assert at_work.next_pass() is at_work.finding
+    store = at_work.world.store().read_bytes()
+    now = at_work.reconciler.scanner.judge_row(at_work.finding.target, store, KEY)
+    assert now is not None
+    assert now.evidence.trails[0].torn
 
 
 def test_none_is_believed_to_rest_for_longer_than_five_minutes(at_work: AtWork) -> None:
