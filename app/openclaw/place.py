@@ -54,6 +54,8 @@ class OpenPlaces:
 
     def ask(self, place: Place, last: int) -> None:
         """Have the disk bring the `last` bytes of a file; `opened` finds it open. Leaves every problem to that."""
+        if place in self._asked:  # two rows may name one session
+            return
         try:
             fd = self._folder(place).open(place.name)
         except FileProblem:

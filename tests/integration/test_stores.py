@@ -13,6 +13,7 @@ import pytest
 
 from app.clock import SystemClock
 from app.domain.model import Code, Policy
+from app.openclaw.notices import Notices
 from app.openclaw.paths import StoreTarget
 from app.openclaw.trails import TrailReader
 from app.reconcile.stores import Known, Stores
@@ -38,7 +39,7 @@ def target_of(store: Path) -> StoreTarget:
 
 
 def stores() -> Stores:
-    return Stores(SystemClock(), Policy(), 1 << 26, TrailReader(None, 60))
+    return Stores(SystemClock(), Policy(), 1 << 26, TrailReader(None, 60), Notices(SystemClock()))
 
 
 def look(at: Stores, target: StoreTarget) -> Known:
