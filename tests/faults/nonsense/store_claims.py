@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import math
+import os
 import re
+import shutil
 import zlib
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from app.domain.model import Row
@@ -66,23 +70,33 @@ def check_on_another_version(data: bytes) -> None:
         return
     size, start = 1 + data[-1] % 50, len(data) * data[len(data) // 2] // 256
     other = data[:start] + data[start + data[len(data) // 3] % 40 :]
-    with TemporaryDirectory() as there, Folder(there) as folder:
-        for old, new in ((data, other), (other, data)):
-            try:
-                before = _read(folder, old, (), size)
-            except StoreProblem:
-                continue
-            assert _said(folder, new, before, size) == _said(folder, new, (), size)
+    for old, new in ((data, other), (other, data)):
+        try:
+            before = _read(old, (), size)
+        except StoreProblem:
+            continue
+        assert _said(new, before, size) == _said(new, (), size)
 
 
-def _read(folder: Folder, data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
-    Path(folder.path, "store").write_bytes(data)
-    return read_store(folder, "store", len(data), before, size)[0]
+@cache
+def _folder() -> Folder:
+    there = mkdtemp()
+    atexit.register(shutil.rmtree, there)
+    return Folder(there)
 
 
-def _said(folder: Folder, data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Row, ...] | str:
+def _read(data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
+    file = Path(_folder().path, f"store-{os.getpid()}")
+    file.write_bytes(data)
     try:
-        return rows_of(_read(folder, data, before, size))
+        return read_store(_folder(), file.name, len(data), before, size)[0]
+    finally:
+        file.unlink()  # to write over it would be to wait for the disk
+
+
+def _said(data: bytes, before: tuple[Piece, ...], size: int) -> tuple[Row, ...] | str:
+    try:
+        return rows_of(_read(data, before, size))
     except StoreProblem as problem:
         return f"{problem.code}: {problem.detail}"
 
