@@ -77,18 +77,24 @@ class AuditLog:
 
     def next_id(self, now: int) -> str:
         """An id that sorts behind every other, also when the wall clock has been set back."""
+        return self.next_ids(now, 1)[0]
+
+    def next_ids(self, now: int, count: int) -> list[str]:
+        """As many of them, which sort in no order of their own."""
         with self.read() as connection:
             newest = connection.execute(_NEWEST_ID).scalar()
-        return new_id(now if newest is None else max(now, (UUID(newest).int >> 80) + 1))
+        moment = now if newest is None else max(now, (UUID(newest).int >> 80) + 1)
+        return [new_id(moment) for _ in range(count)]
 
-    def open(self, attempt: Attempt) -> None:
-        """Write the intent down, before the store is touched."""
-        values = {name: getattr(attempt, name) for name in _COLUMNS}
+    def open(self, *attempts: Attempt) -> None:
+        """Write the intents down, before the store is touched."""
+        values = [{name: getattr(attempt, name) for name in _COLUMNS} for attempt in attempts]
         self._shared.write(lambda connection: connection.execute(_OPEN, values))
 
-    def change(self, attempt_id: str, **values: Any) -> None:
-        """Set columns of one attempt: its plan before the store is touched, its outcome afterwards."""
-        self._shared.write(lambda connection: connection.execute(_CHANGE, {"attempt_id": attempt_id, **values}))
+    def change(self, *attempt_ids: str, **values: Any) -> None:
+        """Set columns of an attempt, or of several: its plan before the store is touched, its outcome afterwards."""
+        changes = [{"attempt_id": attempt_id, **values} for attempt_id in attempt_ids]
+        self._shared.write(lambda connection: connection.execute(_CHANGE, changes))
 
     def add_look(self, attempt_id: str, look: dict[str, Any], **values: Any) -> None:
         with self.write() as connection:

@@ -50,6 +50,7 @@ ATTEMPTS = Table(
     Column("retry_of", String(36)),
     Column("told", JSON(none_as_null=True)),
     Column("hand", String(8), nullable=False, server_default="file"),
+    Column("published_with", String(36)),
     Index("ix_repair_attempts_store_path_session_key", "store_path", "session_key"),
     Index("ix_repair_attempts_outcome_finished_at", "outcome", "finished_at"),
 )
@@ -114,3 +115,10 @@ class Attempt:
     """What the gateway answered when it was told of it; None while nobody has told it."""
     hand: str = "file"
     """Who changes the row: `file`, `database`, or `plugin` (the companion plugin inside the gateway)."""
+    published_with: str | None = None
+    """The attempt in whose publishing the row was settled together with others of its store; None for one by itself."""
+
+    @property
+    def files_named(self) -> str:
+        """The id that is in the names of the files which this attempt lays beside its store."""
+        return self.published_with or self.id

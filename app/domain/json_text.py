@@ -48,6 +48,7 @@ def _any_length(digits: str) -> int | float:
 _LONGEST_INT = 400
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_any_length, strict=True)
 _SCAN_ANY_LENGTH = _DECODER.scan_once  # type: ignore[attr-defined]
+_PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_int=float, strict=True)
 _SCAN = json.JSONDecoder(parse_constant=_refuse_constant, strict=True).scan_once  # type: ignore[attr-defined]
 
 
@@ -177,8 +178,17 @@ def _scan(text: str, at: int) -> tuple[Any, int]:
 
 def text_of(text: str, start: int, end: int) -> Any:
     """The value of a token, its strings decoded as the UTF-8 that they are. Raises NotJson."""
+    return _decoded(_DECODER, text, start, end)
+
+
+def names_of(text: str, start: int, end: int) -> list[str]:
+    """The names of the object that is this token, each as often as it stands there. Raises NotJson."""
+    return [name for name, _ in _decoded(_PAIRS, text, start, end)]
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, start: int, end: int) -> Any:
     try:
-        return _DECODER.decode(text[start:end].encode("latin-1").decode("utf-8"))
+        return decoder.decode(text[start:end].encode("latin-1").decode("utf-8"))
     except UnicodeDecodeError as error:
         raise NotJson(f"not UTF-8 behind byte {start}: {error.reason}") from None
     except RecursionError:

@@ -7,6 +7,7 @@ same edit can be taken back byte for byte.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from app.domain.json_text import Member, NotJson, document, members
@@ -44,9 +45,21 @@ def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[
     A field that is absent is put behind the one before it in `fields`, in the spacing of the member it follows.
     Raises CannotSplice.
     """
+    new, edits = splice_rows(data, {key: fields})
+    return new, edits[0]
+
+
+def splice_rows(data: bytes, rows: dict[str, dict[str, str | int | bool]]) -> tuple[bytes, list[Edit]]:
+    """The same for several rows, by their keys, in one go; the edits are in the order of `rows`. Raises CannotSplice
+    where one of them cannot be changed.
+    """
     text = data.decode("latin-1")
-    span = _row(text, key)
-    row = text[span.value_start : span.value_end]
+    spans = _rows(text, rows)
+    edited = {key: _edited(text[spans[key].value_start : spans[key].value_end], key, rows[key]) for key in rows}
+    return _with_rows(data, [(spans[key], edited[key][0]) for key in rows]), [edited[key][1] for key in rows]
+
+
+def _edited(row: str, key: str, fields: dict[str, str | int | bool]) -> tuple[str, Edit]:
     edits: list[FieldEdit] = []
     previous: str | None = None
     for name, value in fields.items():
@@ -62,13 +75,13 @@ def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[
             row = row[: present.value_start] + raw + row[present.value_end :]
             edits.append(FieldEdit(name, before, raw))
         previous = name
-    return _with_row(data, span, row), Edit(key, tuple(edits))
+    return row, Edit(key, tuple(edits))
 
 
 def unsplice(data: bytes, edit: Edit) -> bytes:
     """`data` with `edit` taken back. Raises CannotSplice where a field is no longer what the edit left there."""
     text = data.decode("latin-1")
-    span = _row(text, edit.key)
+    span = _rows(text, [edit.key])[edit.key]
     row = text[span.value_start : span.value_end]
     for change in reversed(edit.fields):
         inner = _fields(row)
@@ -84,24 +97,33 @@ def unsplice(data: bytes, edit: Edit) -> bytes:
             row = row[: member.name_start] + row[inner[1].name_start :]
         else:
             row = row[: inner[index - 1].value_end] + row[member.value_end :]
-    return _with_row(data, span, row)
+    return _with_rows(data, [(span, row)])
 
 
-def _with_row(data: bytes, span: Member, row: str) -> bytes:
-    """`data` with `row` in the place of the value at `span`, copied once."""
-    view = memoryview(data)
-    return b"".join((view[: span.value_start], row.encode("latin-1"), view[span.value_end :]))
+def _with_rows(data: bytes, rows: list[tuple[Member, str]]) -> bytes:
+    """`data` with each of `rows` in the place of the value at its span, copied once."""
+    view, at = memoryview(data), 0
+    parts: list[bytes | memoryview] = []
+    for span, row in sorted(rows, key=lambda each: each[0].value_start):
+        parts += [view[at : span.value_start], row.encode("latin-1")]
+        at = span.value_end
+    return b"".join((*parts, view[at:]))
 
 
-def _row(text: str, key: str) -> Member:
-    """The row `key`, or CannotSplice: the store does not parse, or the row is absent, or twice there."""
+def _rows(text: str, keys: Collection[str]) -> dict[str, Member]:
+    """The rows by their `keys`, or CannotSplice: the store does not parse, or a row is absent, or twice there."""
+    found: dict[str, Member] = {}
     try:
-        found = [m for m in document(text) if m.name == key]
+        for member in document(text):
+            if member.name in found:
+                raise CannotSplice("the store names this session twice")
+            if member.name in keys:
+                found[member.name] = member
     except NotJson as error:
         raise CannotSplice(f"the store does not parse: {error}") from None
-    if len(found) != 1:
-        raise CannotSplice("the store names this session twice" if found else "the store has no such session any more")
-    return found[0]
+    if len(found) != len(keys):
+        raise CannotSplice("the store has no such session any more")
+    return found
 
 
 def _fields(row: str) -> list[Member]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from app.domain.json_text import PIECE, Member, NotJson, document, document_in, members, opens_object, text_of
+from app.domain.json_text import PIECE, Member, NotJson, document, document_in, names_of, opens_object, text_of
 from app.domain.model import RUNNING, Row
 from app.openclaw.marks import SLICE, mark_of
 
@@ -167,7 +167,7 @@ def _problem(text: str, member: Member, *, valid: bool) -> str | None:
     """Why a running row cannot be judged; None when it can."""
     if not valid:
         return "its row has no valid sessionId"
-    names = [m.name for m in members(text, member.value_start)]
+    names = names_of(text, member.value_start, member.value_end)
     if len(set(names)) != len(names):
         return "its row names a field twice"
     return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.audit.log import AuditLog
@@ -77,17 +77,32 @@ def write_outcome(
 
     Raises AuditUnavailable.
     """
+    write_outcomes(audit, clock, [attempt], outcome, why, left=left, **columns)
+    return audit.get(attempt.id) or attempt
+
+
+def write_outcomes(
+    audit: AuditLog,
+    clock: Clock,
+    attempts: list[Attempt],
+    outcome: Outcome,
+    why: str | None,
+    *,
+    left: bool,
+    **columns: Any,
+) -> list[Attempt]:
+    """The same of all that were published together, in one commit. Raises AuditUnavailable."""
     now = clock.now()
     more_looks = left or outcome in (Outcome.APPLIED, Outcome.UNKNOWN)
-    audit.change(
-        attempt.id,
-        outcome=outcome,
-        outcome_reason=why,
-        decided_at=now,
-        finished_at=None if more_looks else now,
+    values = {
+        "outcome": outcome,
+        "outcome_reason": why,
+        "decided_at": now,
+        "finished_at": None if more_looks else now,
         **columns,
-    )
-    return audit.get(attempt.id) or attempt
+    }
+    audit.change(*(attempt.id for attempt in attempts), **values)
+    return [replace(attempt, **values) for attempt in attempts]
 
 
 def intent_to_settle(

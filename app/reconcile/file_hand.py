@@ -95,17 +95,11 @@ class FileHand:
                     continue
                 plan = rewrite(base)
                 write_plan(self._audit, attempt, plan, new_sha256=hashlib.sha256(plan.new).hexdigest())
-                change = Change(base, plan.new, attempt.id)
                 try:
-                    published = publish(
-                        folder, target.name, change, allow_rename=self._settings.weak_stores == "rename"
-                    )
+                    mode = self.put_in_place(folder, target, Change(base, plan.new, attempt.id))
                 except StoreChanged:
                     continue
-                if isinstance(published, Published):
-                    mode = self.modes[target.path] = published.mode
-                    if published.identity is not None:
-                        self.left[target.path] = published.identity
+                if mode is not None:
                     break
                 crossings += 1
             else:
@@ -132,3 +126,16 @@ class FileHand:
         if busy is not None:
             raise busy
         return done
+
+    def put_in_place(self, folder: Folder, target: StoreTarget, change: Change) -> str | None:
+        """Publish, and remember how. Gives the mode; None where a write of the gateway crossed, which is live again.
+
+        Raises what `publish` does.
+        """
+        published = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
+        if not isinstance(published, Published):
+            return None
+        self.modes[target.path] = published.mode
+        if published.identity is not None:
+            self.left[target.path] = published.identity
+        return published.mode

@@ -95,7 +95,7 @@ def take_away(folder: Folder, left: Left) -> bool:
 
 
 def _files_of(folder: Folder, attempt: Attempt) -> list[str]:
-    return [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.id}")]
+    return [n for n in folder.names() if n.startswith(f"{OWN_PREFIX}{attempt.files_named}")]
 
 
 def _is_whole(lies: bytes) -> bool:

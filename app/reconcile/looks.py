@@ -6,6 +6,7 @@ Whatever an attempt left in the folder is put away at the same time (app.reconci
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from app.audit.log import AuditLog
@@ -42,21 +43,23 @@ class Looker:
 
     def take_due(self) -> list[Attempt]:
         now = self._clock.now()
-        overwritten = []
+        due = []
         for attempt in self._audit.to_look_at():
             turned_back = now < (attempt.decided_at or attempt.opened_at)
-            if now < self.next_due(attempt) and not turned_back:
-                continue
+            if now >= self.next_due(attempt) or turned_back:
+                due.append(attempt)
+        overwritten = []
+        for attempts in _together(due):
             with suppress(StoreBusy):
-                now_is = self._look(attempt)
-                if now_is == Outcome.OVERWRITTEN != attempt.outcome and attempt.kind == "settle":
-                    overwritten.append(attempt)
+                for attempt, now_is in self._look(attempts):
+                    if now_is == Outcome.OVERWRITTEN != attempt.outcome and attempt.kind == "settle":
+                        overwritten.append(attempt)
         return overwritten
 
     def finds_overwritten(self, attempt: Attempt) -> bool:
         """A look before its time, since a pass has found the row stuck again."""
         try:
-            return attempt.kind == "settle" and self._look(attempt) == Outcome.OVERWRITTEN
+            return attempt.kind == "settle" and (attempt, Outcome.OVERWRITTEN) in self._look([attempt])
         except StoreBusy:
             return False
 
@@ -65,52 +68,73 @@ class Looker:
 
         One that is under way in another process holds its folder's lock and is left alone.
         """
-        resolved = 0
-        for attempt in self._audit.left_open():
-            target = target_of(attempt)
-            try:
-                with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
-                    current = self._audit.get(attempt.id)
-                    if current is None or current.outcome is not None:
-                        continue
-                    left = _left_beside(folder, target, current)
-                    found = what_stands(folder, target, current, self._limit)
-                    outcome, why = _after_a_crash(current, found, left)
+        return sum(self._resolve_together(attempts) for attempts in _together(self._audit.left_open()))
+
+    def _resolve_together(self, attempts: list[Attempt]) -> int:
+        """How many were resolved."""
+        target = target_of(attempts[0])
+        try:
+            with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
+                current = [self._audit.get(attempt.id) for attempt in attempts]
+                still_open = [attempt for attempt in current if attempt is not None and attempt.outcome is None]
+                if not still_open:
+                    return 0
+                left = _left_beside(folder, target, still_open[0])
+                for attempt in still_open:
+                    found = what_stands(folder, target, attempt, self._limit)
+                    outcome, why = _after_a_crash(attempt, found, left)
                     self._resolve(attempt, outcome, why)  # while no other Clawmend can be at it too
-                    take_away(folder, left)  # only now that what it told is written down; a look does what is left
-            except StoreBusy:
-                continue
-            except (FileProblem, OSError) as error:
+                take_away(folder, left)  # only now that what it told is written down; a look does what is left
+                return len(still_open)
+        except StoreBusy:
+            return 0
+        except (FileProblem, OSError) as error:
+            for attempt in attempts:
                 self._resolve(attempt, Outcome.UNKNOWN, f"found open at start; the store's folder: {error}")
-            resolved += 1
-        return resolved
+            return len(attempts)
 
     def _resolve(self, attempt: Attempt, outcome: Outcome, why: str) -> None:
         self._audit.change(attempt.id, outcome=outcome, outcome_reason=why, decided_at=self._clock.now())
 
-    def _look(self, attempt: Attempt) -> str:
-        """One look, written into the audit while no other Clawmend can take it too; gives the outcome as it is now."""
-        target = target_of(attempt)
+    def _look(self, attempts: list[Attempt]) -> list[tuple[Attempt, str]]:
+        """One look at each, written into the audit while no other Clawmend can take it too; gives the outcomes as they
+        are now.
+        """
+        target = target_of(attempts[0])
         try:
             with Folder(target.folder, target.root) as folder, sole_writer(folder, self._clock, 0):
-                current = self._audit.get(attempt.id)
-                if current is None or current.looks != attempt.looks or current.finished_at is not None:
-                    return attempt.outcome or Outcome.UNKNOWN  # another Clawmend has just taken this look
-                left = _left_beside(folder, target, attempt)
-                newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
-                changed_again = newest is not None and newest.id > attempt.id
-                found = "changed_again" if changed_again else what_stands(folder, target, attempt, self._limit)
-                outcome = self._note(attempt, found, left)
-                self._finish(attempt, outcome, all_of_it=take_away(folder, left))
-                return outcome
+                waiting = [attempt for attempt in attempts if self._waits(attempt)]
+                if not waiting:
+                    return []
+                left = _left_beside(folder, target, waiting[0])
+                noted = [(each, self._note(each, self._found(folder, target, each), left)) for each in waiting]
+                all_of_it = take_away(folder, left)
+                for attempt, outcome in noted:
+                    self._finish(attempt, outcome, all_of_it=all_of_it)
+                return noted
         except (FileProblem, OSError) as error:
-            if getattr(error, "code", "") == "missing":
-                outcome = self._note(attempt, "gone", Left())
-                self._finish(attempt, outcome, all_of_it=True)
-                return outcome
-            if len(attempt.looks) < MOST_LOOKS:
-                return self._note(attempt, "unreadable", Left())
-            return attempt.outcome or Outcome.UNKNOWN  # said often enough; it is looked at until it can be read
+            gone = getattr(error, "code", "") == "missing"
+            return [(attempt, self._without_the_folder(attempt, gone=gone)) for attempt in attempts]
+
+    def _waits(self, attempt: Attempt) -> bool:
+        """Whether no other Clawmend has just taken this look."""
+        current = self._audit.get(attempt.id)
+        return current is not None and current.looks == attempt.looks and current.finished_at is None
+
+    def _found(self, folder: Folder, target: StoreTarget, attempt: Attempt) -> str:
+        newest = self._audit.latest_applied(attempt.store_path, attempt.session_key)
+        changed_again = newest is not None and newest.id > attempt.id
+        return "changed_again" if changed_again else what_stands(folder, target, attempt, self._limit)
+
+    def _without_the_folder(self, attempt: Attempt, *, gone: bool) -> str:
+        """A look that came to nothing, since nothing could be read."""
+        if gone:
+            outcome = self._note(attempt, "gone", Left())
+            self._finish(attempt, outcome, all_of_it=True)
+            return outcome
+        if len(attempt.looks) < MOST_LOOKS:
+            return self._note(attempt, "unreadable", Left())
+        return attempt.outcome or Outcome.UNKNOWN  # said often enough; it is looked at until it can be read
 
     def _note(self, attempt: Attempt, found: str, left: Left) -> str:
         """Write down what was found, before that which tells it is taken away."""
@@ -128,6 +152,14 @@ class Looker:
         last = taken >= len(AFTER_SECONDS) or outcome == Outcome.OVERWRITTEN
         if last and (all_of_it or taken >= MOST_LOOKS):
             self._audit.change(attempt.id, finished_at=self._clock.now())
+
+
+def _together(attempts: Iterable[Attempt]) -> Iterable[list[Attempt]]:
+    """Parted by the files that they may have left: what these tell is told of all of them before any is taken away."""
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.files_named, []).append(attempt)
+    return found.values()
 
 
 def _left_beside(folder: Folder, target: StoreTarget, attempt: Attempt) -> Left:

@@ -29,6 +29,7 @@ from app.reconcile.repair import Repairer
 from app.reconcile.report import Finding, Report, StoreState
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
+from app.reconcile.together import Together, can_be_together
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("clawmend")
 
 _OVER = (Code.STUCK, Code.ENDING)
+_BY_ITSELF = Ask(Trigger.SCHEDULER, "clawmend", "its window has passed")
 MOST_REPEATS = 3
 """How often a repair that the gateway overwrote is repeated before the session is put off."""
 MOST_AT_ONCE = 8
@@ -89,6 +91,7 @@ class Reconciler:
         """Stores that passes have come to, and repairs that they have begun: while it grows, a long pass gets on."""
         self.skipped: set[str] = set()
         """Paths of stores from which a read has not come back."""
+        self._together = Together(settings, clock, audit, lambda: self.scanner, self.repairer.file_hand)
         self._looker = Looker(clock, audit, settings.store_max_bytes)
         self._put_off = PutOff(clock)
         self._marks = Marks(settings, clock, audit, self._put_off)
@@ -241,14 +244,38 @@ class Reconciler:
         return []
 
     def _settle_in_order(self, lane: list[Finding]) -> bool:
-        """Settle one behind the other, while the audit answers. True when anything changed."""
-        changed = False
+        """Settle together what can be, the rest one behind the other, while the audit answers. True when anything
+        changed.
+        """
+        done = self._settle_together(lane)
+        changed = bool(done)
         for finding in lane:
             if self.audit_problem is not None:
                 break
-            if finding.target.path not in self._occupied:
+            if finding.name not in done and finding.target.path not in self._occupied:
                 changed = self._settle(finding) or changed
         return changed
+
+    def _settle_together(self, lane: list[Finding]) -> set[tuple[str, str]]:
+        """Settle by one publishing what is due in one store, but for rows that a look at an earlier repair is to come
+        for; the names of what needs nothing more.
+        """
+        done: set[tuple[str, str]] = set()
+        by_store: dict[str, list[Finding]] = {}
+        with self._audited():
+            looked_at = {(a.store_path, a.session_key) for a in self.audit.to_look_at()}
+            for finding in lane:
+                if can_be_together(finding) and finding.name not in looked_at:
+                    by_store.setdefault(finding.target.path, []).append(finding)
+            for found in by_store.values():
+                by_key = {finding.key: finding for finding in found}
+                for attempt in self._together.settle(found, _BY_ITSELF):
+                    with self._shared:
+                        self.steps += 1
+                    if attempt.outcome != Outcome.REFUSED:  # else each of them is tried by itself
+                        done.add(by_key[attempt.session_key].name)
+                        self._ended(by_key[attempt.session_key], attempt)
+        return done
 
     def _settle(self, finding: Finding) -> bool:
         """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""
@@ -261,8 +288,7 @@ class Reconciler:
         except AuditUnavailable as error:
             self.audit_problem = str(error)
             return False
-        ask = Ask(Trigger.SCHEDULER, "clawmend", "its window has passed")
-        return self._try(finding, ask)
+        return self._try(finding, _BY_ITSELF)
 
     def _repeat(self, attempt: Attempt) -> bool:
         """Settle again what the gateway has overwritten, a few times; then it counts as a failure."""
@@ -296,11 +322,15 @@ class Reconciler:
             self.audit_problem = str(error)
             logger.warning("no session is settled until the audit database answers: %s", error)
             return False
+        self._ended(finding, attempt)
+        return True
+
+    def _ended(self, finding: Finding, attempt: Attempt) -> None:
+        """Say how an attempt ended; a failure puts the session off."""
         if attempt.outcome == Outcome.APPLIED:
             logger.info("settled session %s: %s (attempt %s)", finding.session_id, attempt.after["status"], attempt.id)
         elif attempt.outcome != Outcome.SUPERSEDED:
             self._fail(finding, f"attempt {attempt.id} {attempt.outcome}: {attempt.outcome_reason}")
-        return True
 
     def _fail(self, finding: Finding, why: str) -> None:
         """Put a session off, for longer each time, and say so."""

@@ -42,7 +42,7 @@ from app.reconcile.hands import Hand
 from app.reconcile.plugin_hand import PluginHand
 from app.reconcile.report import Finding
 from app.reconcile.scan import Scanner
-from app.reconcile.standing import row_in
+from app.reconcile.standing import LastRead, row_in
 from app.reconcile.telling import Teller
 from app.settings import Settings
 
@@ -80,7 +80,8 @@ class Repairer:
         """
         with ExitStack() as stack:
             folder = self._enter(stack, finding.target, ask.trigger)
-            now_found, settlement = agree(self._look(folder, finding), finding, ask)
+            last = LastRead()
+            now_found, settlement = agree(self._look(folder, finding, ask, last), finding, ask)
             if now_found.unwritable:
                 raise StoreUnfit(now_found.unwritable)
             now = self._clock.now()
@@ -91,7 +92,7 @@ class Repairer:
                 return attempt
 
             def rewrite(base: StoreBytes) -> Rewrite:
-                again = self._scanner().judge_row(finding.target, base.data, finding.key)
+                again = self._scanner().judge_row(finding.target, last.rows(base.data), finding.key)
                 return self._settled(again, base.data, finding, ask)
 
             def rewrite_entry() -> Rewrite:
@@ -192,14 +193,14 @@ class Repairer:
         stack.enter_context(sole_writer(folder, self._clock, self.file_hand.patience(trigger)))
         return folder
 
-    def _look(self, folder: Folder, finding: Finding) -> Finding | None:
+    def _look(self, folder: Folder, finding: Finding, ask: Ask, last: LastRead) -> Finding | None:
         target = finding.target
         try:
             if target.kind == "database":
                 found = self._scanner().judge_entry(target, finding.key)
                 return found[0] if found is not None else None
             data, _ = folder.read(target.name, self._settings.store_max_bytes)
-            return self._scanner().judge_row(target, data, finding.key)
+            return self._scanner().judge_row(target, last.rows(data), finding.key, processes_now=ask.by_person)
         except (FileProblem, StoreProblem) as error:
             raise StoreUnfit(f"the store: {error.detail}") from None
 

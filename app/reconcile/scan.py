@@ -17,7 +17,7 @@ from app.openclaw.notices import Notices
 from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
 from app.openclaw.place import OpenPlaces
 from app.openclaw.processes import Bystanders, running_gateway
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import StoreProblem
 from app.openclaw.trails import TrailReader
 from app.reconcile.hands import Hand, hand_for
 from app.reconcile.places import Places
@@ -146,18 +146,22 @@ class Scanner:
         self._shown[target.path] = known, running, shown
         return shown
 
-    def judge_row(self, target: StoreTarget, data: bytes, key: str) -> Finding | None:
-        """Judge one row on exactly these bytes of its store; None when it is not there.
+    def judge_row(
+        self, target: StoreTarget, rows: tuple[Row, ...], key: str, *, processes_now: bool = True
+    ) -> Finding | None:
+        """Judge one row of a store of which exactly these `rows` have just been read; None when it is not there.
 
+        Without `processes_now` the last pass's word is taken for the gateway's processes: all is judged once more.
         Raises StoreProblem and FileProblem.
         """
-        rows = read_rows(data)
         row = next((r for r in rows if r.key == key), None)
         if row is None:
             return None
         with self._lock:
             if self._stores.left_over(target):
                 raise StoreProblem("sqlite_store", LEFT_OVER)
+            if processes_now:
+                self._gateways.pop(target.state_dir, None)
             return self._judge_now(target, row, known_of(target, rows, self._policy))
 
     def judge_entry(self, target: StoreTarget, key: str) -> tuple[Finding, bytes] | None:
@@ -175,11 +179,11 @@ class Scanner:
             if row is None:
                 settled = next((f for f in (*known.settled, *known.odd) if f.key == key), None)
                 return (settled, b"") if settled is not None else None
+            self._gateways.pop(target.state_dir, None)
             return self._judge_now(target, row, known), known.entries.get(key, b"")
 
     def _judge_now(self, target: StoreTarget, row: Row, own: Known) -> Finding:
         """Judge `row`, of which the store has just been read, and ask the gateway now."""
-        self._gateways.pop(target.state_dir, None)
         looked: list[tuple[StoreTarget, Known | Problem]] = [(target, own)]
         for other in self._places.targets()[0]:
             if other.path != target.path and other.state_dir == target.state_dir:

@@ -11,6 +11,21 @@ from app.openclaw.paths import StoreTarget
 from app.openclaw.sessions_json import StoreProblem, read_rows
 
 
+class LastRead:
+    """The store as an attempt has read it last: the same bytes say the same, and are not decoded a second time."""
+
+    def __init__(self) -> None:
+        self._data: bytes | None = None
+        self._rows: tuple[Row, ...] = ()
+
+    def rows(self, data: bytes) -> tuple[Row, ...]:
+        """Every row of `data`. Raises StoreProblem."""
+        if data != self._data:
+            self._rows = read_rows(data)
+        self._data = data  # so that of two readings that are the same only the later one takes memory
+        return self._rows
+
+
 def row_in(folder: Folder, target: StoreTarget, key: str, limit: int) -> Row | None:
     """The row `key` as it stands there now; None when it is gone. Raises FileProblem, StoreProblem.
 

@@ -44,9 +44,25 @@ ABLATIONS = (
     Ablation(
         "judge again",
         "app/reconcile/repair.py",
-        "again = self._scanner().judge_row(finding.target, base.data, finding.key)",
+        "again = self._scanner().judge_row(finding.target, last.rows(base.data), finding.key)",
         "again = now_found",
         "tests/integration/test_hazards_store.py::test_hazard_24_a_turn_that_begins_between_our_read_and_our_write",
+    ),
+    Ablation(
+        "judge again, each of those that are published together",
+        "app/reconcile/together.py",
+        "found_again, fields = agree(again, finding, ask)",
+        "found_again, fields = agree(finding, finding, ask)",
+        "tests/integration/test_together.py"
+        "::test_one_whose_turn_went_on_since_the_pass_is_left_out_and_the_others_are_settled",
+    ),
+    Ablation(
+        "find out about all that share a file before it is taken away",
+        "app/reconcile/looks.py",
+        "found.setdefault(attempt.files_named, [])",
+        "found.setdefault(attempt.id, [])",
+        "tests/integration/test_together.py"
+        "::test_killed_at_any_step_the_next_start_says_of_each_of_them_what_the_disk_says",
     ),
     Ablation(
         "one Clawmend at a time",

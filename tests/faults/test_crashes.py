@@ -15,7 +15,7 @@ from tests.faults.crash.crew import Crew, Order, crew
 from tests.faults.crash.sweep import AFTER_CALL
 from tests.faults.crash.trace import EIO, ENOSPC, GATEWAY_TOLD, KILL, why_not
 
-_THINGS = ("settle", "undo", "look", "last look", "crossing", "read crossing", "pass")
+_THINGS = ("settle", "undo", "look", "last look", "crossing", "read crossing", "pass", "together")
 _SPARSE = {
     KILL: {"settle": (1, 24), "undo": (2, 12), "look": (2, 8), "crossing": (2, 48), "pass": (24, 48)},
     EIO: {"settle": (1, 24), "undo": (2, 12), "look": (2, 8), "crossing": (3, 48), "pass": (24, 48)},
@@ -23,6 +23,7 @@ _SPARSE = {
 }
 """What the bounded form takes of the calls at the store's folder, and of all others: each so-many-th."""
 _READ_CROSSING = {KILL: (1, 24), EIO: (2, 48), ENOSPC: (1, 2)}
+_TOGETHER = {KILL: (3, 48), EIO: (6, 96), ENOSPC: (2, 8)}
 _OF_A_RECOVERY = (12, 48)
 
 
@@ -44,7 +45,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 def order(thing: str, fault: str, *, soak: bool, goes_on: bool = False) -> Order:
     if soak:
         return Order(thing, fault, goes_on)
-    sparse = {**_SPARSE[fault], "last look": _SPARSE[fault]["look"], "read crossing": _READ_CROSSING[fault]}
+    again = {"last look": _SPARSE[fault]["look"], "read crossing": _READ_CROSSING[fault], "together": _TOGETHER[fault]}
+    sparse = {**_SPARSE[fault], **again}
     store, others = sparse.get(thing, _OF_A_RECOVERY)
     since = GATEWAY_TOLD if thing.endswith("crossing") else ""  # until then it is a plain repair
     return Order(thing, fault, goes_on, store, others, since)
@@ -83,7 +85,7 @@ def test_failed_at_any_call_the_next_start_finds_out_what_became_of_it(
 
 
 @pytest.mark.parametrize("fault", [KILL, EIO, ENOSPC])
-@pytest.mark.parametrize("thing", ["settle", "crossing", "read crossing", "undo"])
+@pytest.mark.parametrize("thing", ["settle", "crossing", "read crossing", "undo", "together"])
 def test_a_recovery_that_is_broken_off_at_any_call_is_ended_by_the_next_one(
     thing: str, fault: str, workers: Crew, soak: bool
 ) -> None:

@@ -37,7 +37,15 @@ def test_the_ten_invariants_hold_whatever_happens_in_whatever_order(soak: bool) 
     Checks.tally.clear()
     run_state_machine_as_test(Machine if soak else TheSameEachTime, settings=chosen)
     print(dict(Checks.tally))
-    for what in ("versions of ours that stood", "settle applied", "undo applied", "crossed", "again", "found open"):
+    for what in (
+        "versions of ours that stood",
+        "settle applied",
+        "undo applied",
+        "crossed",
+        "again",
+        "found open",
+        "together",
+    ):
         assert Checks.tally[what] > 0, f"{what}: never seen, so the machine does not get far enough to prove anything"
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from app.audit.models import Attempt
 from app.reconcile.asking import Ask
 from tests.repaired import Repaired
 
@@ -153,23 +152,19 @@ def test_what_another_process_is_at_is_not_resolved_and_one_that_it_resolved_mea
 def test_one_that_is_not_resolved_here_does_not_keep_the_others_open(
     repaired: Repaired, held_up: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audit = repaired.reconciler.audit
+    audit, world = repaired.reconciler.audit, repaired.world
     undone = repaired.reconciler.repairer.undo(repaired.attempt, Ask("cli", "a person", "not over"))
     for attempt in (repaired.attempt, undone):
         audit.change(attempt.id, outcome=None, decided_at=None)
     first, second = sorted(audit.left_open(), key=lambda attempt: attempt.id)
+    world.write_store(world.store().read_bytes(), agent="another")
+    elsewhere = replace(first, store_path=str(world.store("another")))
+    monkeypatch.setattr(audit, "left_open", lambda: [elsewhere, second])
     if held_up == "resolved":
         repaired.was(outcome="applied", outcome_reason="by another")
-    fd = os.open(repaired.world.sessions(), os.O_RDONLY)
-
-    def left_open() -> Iterator[Attempt]:
-        if held_up == "busy":
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield first
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        yield second
-
-    monkeypatch.setattr(audit, "left_open", left_open)
+    fd = os.open(world.sessions("another"), os.O_RDONLY)
+    if held_up == "busy":
+        fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         assert repaired.looker.resolve_left_open() == (2 if held_up == "by nothing" else 1)
     finally:

@@ -31,6 +31,7 @@ from app.openclaw.processes import (
     sees_all_processes,
     start_ticks,
 )
+from app.openclaw.sessions_json import read_rows
 from app.reconcile.reconciler import Reconciler
 from tests.world import HeldClock, World, finding_of, run_pass
 
@@ -163,7 +164,7 @@ def test_a_pass_asks_who_there_is_and_a_repair_looks_at_all_of_them(
     takes_the_name_of_a_gateway(process)
     passing, now = (
         finding_of(run_pass(reconciler)),
-        reconciler.scanner.judge_row(found.target, world.store().read_bytes(), found.key),
+        reconciler.scanner.judge_row(found.target, read_rows(world.store().read_bytes()), found.key),
     )
     audit.dispose()
     assert now is not None

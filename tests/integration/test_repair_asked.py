@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 
 from app.audit.models import Attempt
 from app.domain.describe import describe_evidence
-from app.domain.model import Verdict
+from app.domain.model import Gateway, Verdict
 from app.openclaw.quiet import StoreBusy
 from app.reconcile.asking import Ask, CannotUndo, Changed, NotStuck, StoreUnfit
 from app.reconcile.reconciler import Reconciler
@@ -528,3 +528,29 @@ def test_a_person_waits_for_another_Clawmend_longer_than_the_scheduler(
             assert patience <= world.clock.mono - began < patience + 0.1
     finally:
         os.close(fd)
+
+
+def test_a_gateway_that_has_come_back_since_the_pass_is_seen_before_anything_is_written(world: World) -> None:
+    """An unsuccessful end is over after 30 s where nobody is there to try again; where its gateway is, after 120 s."""
+    world.stuck()
+    world.gateway = ABSENT
+    case = Case(world)
+    case.seen = finding_of(run_for(case.reconciler, world.clock, 60, step=20))
+    assert case.seen.verdict.ripe
+    world.gateway = Gateway("running", 1, "process 7")
+
+    with tree_unchanged(world.state):
+        made = case.settle(BY_CLOCK)
+
+    assert (made.outcome, made.outcome_reason) == ("superseded", "its window has not passed yet")
+
+
+def test_who_asks_gets_the_word_of_the_processes_of_this_moment(world: World) -> None:
+    world.stuck()
+    world.gateway = ABSENT
+    case = Case(world)
+    world.gateway = Gateway("running", 1, "process 7")
+
+    made = case.settle(replace(PERSON, dry_run=True))
+
+    assert made.evidence["gateway"]["state"] == "running"

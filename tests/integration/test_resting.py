@@ -20,6 +20,7 @@ from app.domain.verdict import judge
 from app.openclaw.notices import BELIEVED_FOR
 from app.openclaw.processes import start_ticks
 from app.openclaw.rest import rest_of
+from app.openclaw.sessions_json import read_rows
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding, Report
 from tests.world import ABSENT, World, finding_of, run_pass, running_since
@@ -302,7 +303,7 @@ def test_a_repair_looks_for_itself_whatever_was_told(at_work: AtWork) -> None:
     it_is_written_by_another_name(at_work.world)
     assert at_work.next_pass() is at_work.finding
     store = at_work.world.store().read_bytes()
-    now = at_work.reconciler.scanner.judge_row(at_work.finding.target, store, KEY)
+    now = at_work.reconciler.scanner.judge_row(at_work.finding.target, read_rows(store), KEY)
     assert now is not None
     assert now.evidence.trails[0].torn
 

@@ -79,6 +79,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
     "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN, _DATABASE),
     "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE, ("tests/integration/test_telling.py",)),
+    "app/reconcile/together.py": (("tests/integration/test_together.py",),),
     "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
     "app/reconcile/database_hand.py": (_DATABASE[:1], _DATABASE[1:]),
     "app/reconcile/plugin_hand.py": (_PLUGIN_WORDS, _PLUGIN, _DATABASE),

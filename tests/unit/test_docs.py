@@ -201,10 +201,10 @@ def test_the_repair_page_explains_every_outcome_and_every_look() -> None:
     said: set[str] = set()
     modules = [ast.parse(text(f"app/reconcile/{name}.py")) for name in ("looks", "standing")]
     for node in (node for module in modules for node in ast.walk(module)):
-        method = isinstance(node, ast.FunctionDef) and node.name == "what_stands"
-        if method or (isinstance(node, ast.Assign) and name_of(node.targets[0]) == "found"):
-            values = [n.value for n in ast.walk(node) if isinstance(n, ast.Return)] if method else [node.value]
-            said.update(w for v in values if v for w in results(v))
+        if isinstance(node, ast.FunctionDef) and node.name in ("what_stands", "_found"):
+            said.update(w for n in ast.walk(node) if isinstance(n, ast.Return) and n.value for w in results(n.value))
+        elif isinstance(node, ast.Call) and name_of(node.func) == "_note":
+            said.update(results(node.args[1]))
     assert {row[0] for row in table("docs/explanation/repair.md", "found")} == said
 
 

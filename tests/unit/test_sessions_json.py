@@ -190,6 +190,8 @@ def test_a_running_row_needs_a_session_id_that_openclaw_would_keep(session_id: o
         (f'{RUNNING}, "label": 1, "label": 1', True),
         (f'"status": "done", {RUNNING}', True),
         (f'{RUNNING}, "st\\u0061tus": "running"', True),
+        (f'{RUNNING}, "é": 1, "\\u00e9": 2', True),
+        (f'{RUNNING}, "é": 1, "É": {"9" * 5000}', False),
         (f'{RUNNING}, "inner": {{"x": 1, "x": 2}}', False),
         (f'{RUNNING}, "status": "done"', False),
     ],

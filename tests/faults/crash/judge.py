@@ -15,7 +15,17 @@ from app.reconcile.asking import Ask
 from app.reconcile.reconciler import Reconciler
 from tests.faults.crash.beside import WROTE, WROTE_AGAIN
 from tests.faults.crash.scene import Scene, Thing
-from tests.faults.crash.versions import ALL, BOTH, GATEWAY, ON_OURS, SECOND, WITH_OURS, WITH_THE_GATEWAYS
+from tests.faults.crash.versions import (
+    ALL,
+    BOTH,
+    GATEWAY,
+    ON_OURS,
+    OTHER_KEY,
+    SECOND,
+    SETTLED,
+    WITH_OURS,
+    WITH_THE_GATEWAYS,
+)
 from tests.world import STUCK_KEY, attempts, finding_of, run_pass
 
 _MOST_PASSES = 16
@@ -71,7 +81,7 @@ def _word(scene: Scene, data: bytes) -> str:
 
 
 def _short(attempt: dict[str, Any]) -> dict[str, Any]:
-    wanted = ("kind", "outcome", "outcome_reason", "base_sha256", "finished_at", "crossings")
+    wanted = ("session_key", "kind", "outcome", "outcome_reason", "base_sha256", "finished_at", "crossings")
     return {**{name: attempt[name] for name in wanted}, "looks": [look["found"] for look in attempt["looks"]]}
 
 
@@ -91,9 +101,9 @@ def go_on(scene: Scene, reconciler: Reconciler) -> dict[str, Any]:
 
 
 def _at_rest(scene: Scene, reconciler: Reconciler) -> bool:
-    finding = finding_of(reconciler.report)
+    found = [f for key in (STUCK_KEY, OTHER_KEY) for f in reconciler.report.find(key)]
     waiting = any(a.finished_at is None for a in attempts(reconciler))
-    return not waiting and (finding.evidence.row.status != "running" or finding.held_by is not None)
+    return not waiting and all(f.evidence.row.status != "running" or f.held_by is not None for f in found)
 
 
 def other_way_round(scene: Scene, reconciler: Reconciler) -> str:
@@ -104,7 +114,9 @@ def other_way_round(scene: Scene, reconciler: Reconciler) -> str:
     if finding.evidence.row.status == "running":
         reconciler.repairer.settle(finding, ask)
     else:
-        done = [a for a in attempts(reconciler) if a.outcome == "applied" and a.kind == "settle"]
+        done = [
+            a for a in attempts(reconciler) if (a.session_key, a.outcome, a.kind) == (STUCK_KEY, "applied", "settle")
+        ]
         if not done:
             return "no attempt has settled it"
         reconciler.repairer.undo(done[-1], ask)
@@ -127,7 +139,7 @@ def violations(thing: Thing, result: Mapping[str, Any]) -> list[str]:
     for seen, when in ((first, "after the next start"), (last, "in the end")):
         wrong += _on_the_disk(thing, seen, when) + _tidy(seen, when) + _truth(seen, when)
     wrong += _in_the_end(thing, last, told=_told(thing, found))
-    if not _kept(last) and (then["back"] in WITH_OURS) == (last.store in WITH_OURS):
+    if not _kept(last) and _stands(then["back"], STUCK_KEY) == _stands(last.store, STUCK_KEY):
         wrong.append(f"a person cannot turn it round afterwards: {then['back']}")
     return wrong
 
@@ -190,24 +202,29 @@ def _accounted(found: Seen, at_once: Seen) -> list[str]:
 
 
 def _truth(seen: Seen, when: str) -> list[str]:
-    """The newest attempt says of the row what the disk says."""
+    """The newest attempt at a row says of it what the disk says."""
     wrong = [f"{when} an attempt is open" for a in seen.attempts if a["outcome"] is None]
     if not seen.attempts:
         return [*wrong, f"{when} the row is settled and no attempt is known"] if seen.store in WITH_OURS else wrong
-    done = [a for a in seen.attempts if a["outcome"] == "applied"]
-    stands = seen.store in WITH_OURS
-    says = bool(done) and done[-1]["kind"] == "settle"
+    for key in (STUCK_KEY, OTHER_KEY):
+        done = [a for a in seen.attempts if a["outcome"] == "applied" and a["session_key"] == key]
+        says = bool(done) and done[-1]["kind"] == "settle"
+        if _stands(seen.store, key) != says and not _kept(seen):
+            told = [(a["kind"], a["outcome"]) for a in seen.attempts if a["session_key"] == key]
+            wrong.append(f"{when} the store is {seen.store}, and the audit says {told}")
+        kinds = [a["kind"] for a in done]
+        if any(one == other for one, other in pairwise(kinds)):
+            wrong.append(f"{when} one repair was done twice: {kinds}")
     if _kept(seen):
         newest, name = seen.attempts[-1], seen.names[seen.beside.index(GATEWAY)]
         if newest["outcome"] != "unknown" or name not in newest["outcome_reason"]:
             wrong.append(f"{when} what crossed is kept, and the audit says {newest['outcome']}")
-    elif stands != says:
-        told = [(a["kind"], a["outcome"]) for a in seen.attempts]
-        wrong.append(f"{when} the store is {seen.store}, and the audit says {told}")
-    kinds = [a["kind"] for a in done]
-    if any(one == other for one, other in pairwise(kinds)):
-        wrong.append(f"{when} one repair was done twice: {kinds}")
     return wrong
+
+
+def _stands(store: str, key: str) -> bool:
+    """Whether the row stands as we settle it."""
+    return key in SETTLED.get(store, ())
 
 
 def _in_the_end(thing: Thing, last: Seen, *, told: bool) -> list[str]:

@@ -21,8 +21,25 @@ from app.reconcile.asking import Ask
 from app.reconcile.looks import Looker
 from app.reconcile.reconciler import Reconciler
 from tests.faults.crash.beside import READS, WROTE_AGAIN, Beside, around_the_first_exchange, wait_for
-from tests.faults.crash.versions import ALL, BOTH, GATEWAY, NEW, OLD, ON_OURS, SECOND, counted, seen, versions
-from tests.world import ABSENT, HeldClock, World, attempts, finding_of, run_pass
+from tests.faults.crash.versions import (
+    ALL,
+    BOTH,
+    FIRST_NEW,
+    GATEWAY,
+    NEW,
+    OLD,
+    ON_OURS,
+    OTHER_KEY,
+    OTHER_NEW,
+    OTHER_SESSION_ID,
+    SECOND,
+    TWO,
+    TWO_NEW,
+    counted,
+    seen,
+    versions,
+)
+from tests.world import ABSENT, STUCK_KEY, STUCK_SESSION_ID, HeldClock, World, attempts, finding_of, run_pass
 
 LEFT_OVER = "new, and a file of ours that could not be unlinked"
 LOOKED_TWICE = f"{LEFT_OVER} by two looks either"
@@ -45,6 +62,8 @@ class Scene:
         self._aside = place / "aside"
         ended_at = self.world.stuck()
         self.versions = versions(self.world.row(), ended_at)
+        told = self.world.trajectory().read_text().replace(STUCK_SESSION_ID, OTHER_SESSION_ID)
+        self.world.trajectory(OTHER_SESSION_ID).write_text(told.replace(STUCK_KEY, OTHER_KEY))
         self.world.write_store(self.bytes_of(OLD))
         self.world.reconciler().audit.dispose()
         self.put_aside(OLD)
@@ -113,10 +132,11 @@ class Thing:
 
 
 def _watched(scene: Scene) -> Reconciler:
-    """A Clawmend that has watched the stuck session for its whole window."""
+    """A Clawmend that has watched the stuck session for its whole window, and has loaded all that it loads late."""
     reconciler = scene.world.reconciler()
-    run_pass(reconciler)
-    scene.world.clock.advance(31)
+    for seconds in (1, 30):
+        run_pass(reconciler)
+        scene.world.clock.advance(seconds)
     return reconciler
 
 
@@ -136,6 +156,19 @@ def _pass(scene: Scene) -> tuple[Reconciler, Callable[[], str]]:
             return "no audit"
         done = attempts(reconciler)
         return str(done[-1].outcome) if done else "put off"
+
+    return reconciler, do
+
+
+def _pass_for_two(scene: Scene) -> tuple[Reconciler, Callable[[], str]]:
+    reconciler = _watched(scene)
+
+    def do() -> str:
+        run_pass(reconciler)
+        if reconciler.audit_problem is not None:
+            return "no audit"
+        newest = {a.session_key: str(a.outcome) for a in attempts(reconciler)}
+        return newest.popitem()[1] if len(set(newest.values())) == 1 and len(newest) > 1 else f"mixed: {newest}"
 
     return reconciler, do
 
@@ -197,6 +230,7 @@ THINGS = {
     for thing in (
         Thing("settle", OLD, _settle, OLD, NEW, ends=(NEW,)),
         Thing("pass", OLD, _pass, OLD, NEW, ends=(NEW,)),
+        Thing("together", TWO, _pass_for_two, TWO, TWO_NEW, ends=(TWO_NEW,), between=(FIRST_NEW, OTHER_NEW)),
         Thing("crossing", OLD, _crossed, OLD, BOTH, ends=(NEW,), between=(GATEWAY,)),
         Thing("read crossing", OLD, _crossed_and_read, OLD, ALL, ends=(NEW,), between=(GATEWAY, BOTH, SECOND, ON_OURS)),
         Thing("undo", NEW, _undo, NEW, OLD, ends=(NEW, OLD)),
@@ -215,6 +249,10 @@ def recovery(of: Thing, scene: str, *, tells: bool) -> Thing:
 def make(scene: Scene, name: str) -> None:
     """Put a scene aside that a repair has to make first. Called in a process of its own."""
     scene.bring_back(OLD, later=0)
+    if name == TWO:
+        scene.world.write_store(scene.bytes_of(TWO))
+        scene.put_aside(name)
+        return
     if name in (LEFT_OVER, LOOKED_TWICE):
         _let_nothing_of_ours_be_unlinked()
     reconciler, do = _settle(scene)

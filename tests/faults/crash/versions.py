@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.world import STUCK_KEY
+from tests.world import STUCK_KEY, STUCK_SESSION_ID
 
 OLD = "old"
 NEW = "new"
@@ -19,7 +19,22 @@ ALL = "gateway's second + ours"
 ON_OURS = "gateway's second, on ours"
 """The same, when it has read ours and not its own first one: the one thing that a lease is held against."""
 
-WITH_OURS = (NEW, BOTH, ALL, ON_OURS)
+TWO = "two stuck"
+"""With another stuck session beside the first."""
+TWO_NEW = "two settled"
+FIRST_NEW = "two stuck, the first settled"
+OTHER_NEW = "two stuck, the other settled"
+
+OTHER_KEY = "agent:main:other-stuck"
+OTHER_SESSION_ID = "0b0e5a4e-0000-4000-8000-000000000002"
+
+SETTLED = {
+    **dict.fromkeys((NEW, BOTH, ALL, ON_OURS, FIRST_NEW), frozenset({STUCK_KEY})),
+    OTHER_NEW: frozenset({OTHER_KEY}),
+    TWO_NEW: frozenset({STUCK_KEY, OTHER_KEY}),
+}
+"""By a version's word, the sessions that we have settled in it."""
+WITH_OURS = tuple(SETTLED)
 WITH_THE_GATEWAYS = (GATEWAY, BOTH, SECOND, ALL)
 
 _COUNT, _COUNTED = b'"count": 1', b'"count": 2'
@@ -41,8 +56,10 @@ def versions(row: dict[str, Any], ended_at: int) -> dict[bytes, str]:
         "endedAt": ended_at,
         "runtimeMs": ended_at - row["startedAt"],
     }
-    old, new = (_store(each) for each in (row, settled))
+    old, new = (_store({STUCK_KEY: each}) for each in (row, settled))
+    pairs = {TWO: (row, row), TWO_NEW: (settled, settled), FIRST_NEW: (settled, row), OTHER_NEW: (row, settled)}
     return {
+        **{_store({STUCK_KEY: a, OTHER_KEY: of_the_other(b)}): word for word, (a, b) in pairs.items()},
         old: OLD,
         new: NEW,
         counted(old): GATEWAY,
@@ -63,5 +80,11 @@ def seen(data: bytes) -> bytes:
     return data.replace(_SEEN, _SEES)
 
 
-def _store(row: dict[str, Any]) -> bytes:
-    return json.dumps({STUCK_KEY: row}, indent=2, ensure_ascii=False).encode().removesuffix(b"\n}") + _OTHERS
+def of_the_other(row: dict[str, Any]) -> dict[str, Any]:
+    """The same row of another session."""
+    told: dict[str, Any] = json.loads(json.dumps(row).replace(STUCK_SESSION_ID, OTHER_SESSION_ID))
+    return told
+
+
+def _store(rows: dict[str, dict[str, Any]]) -> bytes:
+    return json.dumps(rows, indent=2, ensure_ascii=False).encode().removesuffix(b"\n}") + _OTHERS

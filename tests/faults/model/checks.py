@@ -61,17 +61,20 @@ class Checks:
         must.i9_nothing_is_held_and_modes_are_kept(world.sessions, descriptors)
 
     def _judge_standings(self, attempts: list[Attempt]) -> None:
-        known = {attempt.id: attempt for attempt in attempts}
         for standing in self._world.record.stood[self._judged :]:
-            attempt = known.get(standing.attempt_id)
-            if attempt is None:
-                continue  # of the other audit; I6 asks whether it is of any
-            if attempt.kind == "settle":
-                must.i7_what_was_settled_was_over(standing, attempt, clock_was_set=self._world.clock_was_set)
-                must.i7_what_a_person_took_back_is_held(attempt, [a for a in attempts if a.id < attempt.id])
-                self._settled[attempt.id] = standing
-            elif attempt.undo_of in self._settled:
-                must.i7_what_was_undone_is_as_it_was(standing, attempt, self._settled[attempt.undo_of])
+            theirs = [attempt for attempt in attempts if attempt.files_named == standing.named]
+            if theirs:  # else it is of the other audit; I6 asks whether it is of any
+                must.i7_no_row_changed_that_no_attempt_is_at(standing, theirs)
+            for attempt in theirs:
+                self._judge(standing, attempt, [a for a in attempts if a.id < attempt.id])
+
+    def _judge(self, standing: Standing, attempt: Attempt, earlier: list[Attempt]) -> None:
+        if attempt.kind == "settle":
+            must.i7_what_was_settled_was_over(standing, attempt, clock_was_set=self._world.clock_was_set)
+            must.i7_what_a_person_took_back_is_held(attempt, earlier)
+            self._settled[attempt.id] = standing
+        elif attempt.undo_of in self._settled:
+            must.i7_what_was_undone_is_as_it_was(standing, attempt, self._settled[attempt.undo_of])
 
     def when_all_is_quiet(self) -> None:
         """I8, behind a time in which nobody but us did anything."""
@@ -114,6 +117,7 @@ class Checks:
             self.tally[f"{attempt.kind} {attempt.outcome}"] += 1
             self.tally["crossed"] += attempt.crossings > 0
             self.tally["again"] += attempt.retry_of is not None
+            self.tally["together"] += attempt.published_with is not None
             self.tally["found open"] += "found open" in (attempt.outcome_reason or "")
 
     def run_until_nothing_is_due(self) -> None:

@@ -38,7 +38,8 @@ class Proof:
 class Standing:
     """A version of ours that stood where the gateway reads."""
 
-    attempt_id: str
+    named: str
+    """Which attempt's files it was one of; others may have been published with it."""
     data: bytes
     rows: Rows
     before: Rows
