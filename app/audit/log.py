@@ -80,11 +80,11 @@ class AuditLog:
         return self.next_ids(now, 1)[0]
 
     def next_ids(self, now: int, count: int) -> list[str]:
-        """As many of them, which sort in no order of their own."""
+        """As many of them, in their order."""
         with self.read() as connection:
             newest = connection.execute(_NEWEST_ID).scalar()
         moment = now if newest is None else max(now, (UUID(newest).int >> 80) + 1)
-        return [new_id(moment) for _ in range(count)]
+        return sorted(new_id(moment) for _ in range(count))
 
     def open(self, *attempts: Attempt) -> None:
         """Write the intents down, before the store is touched."""

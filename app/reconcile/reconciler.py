@@ -29,7 +29,7 @@ from app.reconcile.repair import Repairer
 from app.reconcile.report import Finding, Report, StoreState
 from app.reconcile.scan import Scanner
 from app.reconcile.telling import Teller
-from app.reconcile.together import Together, can_be_together
+from app.reconcile.together import MOST_TOGETHER, Together, can_be_together
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -269,12 +269,15 @@ class Reconciler:
                     by_store.setdefault(finding.target.path, []).append(finding)
             for found in by_store.values():
                 by_key = {finding.key: finding for finding in found}
-                for attempt in self._together.settle(found, _BY_ITSELF):
-                    with self._shared:
-                        self.steps += 1
-                    if attempt.outcome != Outcome.REFUSED:  # else each of them is tried by itself
-                        done.add(by_key[attempt.session_key].name)
-                        self._ended(by_key[attempt.session_key], attempt)
+                for at in range(0, len(found), MOST_TOGETHER):
+                    if self.audit_problem is not None:
+                        return done
+                    for attempt in self._together.settle(found[at : at + MOST_TOGETHER], _BY_ITSELF):
+                        with self._shared:
+                            self.steps += 1
+                        if attempt.outcome != Outcome.REFUSED:  # else each of them is tried by itself
+                            done.add(by_key[attempt.session_key].name)
+                            self._ended(by_key[attempt.session_key], attempt)
         return done
 
     def _settle(self, finding: Finding) -> bool:

@@ -8,7 +8,7 @@ comes in between leaves each of them to be settled by itself, as ever (app.recon
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -50,16 +50,12 @@ class Together:
         self._scanner = scanner
         self._hand = hand
 
-    def settle(self, found: Sequence[Finding], ask: Ask) -> Iterator[Attempt]:
-        """Settle what was `found` in one store, as far as it still stands so, not too many of them at a time; gives the
-        attempts at it, each of which is closed. Where fewer than two can be settled at this moment there are none.
+    def settle(self, found: Sequence[Finding], ask: Ask) -> list[Attempt]:
+        """Settle what was `found` in one store, MOST_TOGETHER at most, as far as it still stands so; gives the attempts
+        at it, each of which is closed. Where fewer than two can be settled at this moment there are none.
 
         Raises AuditUnavailable.
         """
-        for at in range(0, len(found), MOST_TOGETHER):
-            yield from self._settle(found[at : at + MOST_TOGETHER], ask)
-
-    def _settle(self, found: Sequence[Finding], ask: Ask) -> list[Attempt]:
         if len(found) < 2:
             return []
         target = found[0].target

@@ -60,14 +60,14 @@ def town(world: World) -> Town:
 
 
 @contextmanager
-def before_each_intent(reconciler: Reconciler, do: Callable[[Attempt], None]) -> Iterator[None]:
-    """`do` is called in the thread that is about to write an intent."""
+def before_each_intent(reconciler: Reconciler, do: Callable[[list[Attempt]], None]) -> Iterator[None]:
+    """`do` is called in the thread that is about to write the intents of one publishing."""
     opened = AuditLog.open
     with pytest.MonkeyPatch.context() as patch:
 
-        def done_first(audit: AuditLog, attempt: Attempt) -> None:
-            do(attempt)
-            opened(audit, attempt)
+        def done_first(audit: AuditLog, *made: Attempt) -> None:
+            do(list(made))
+            opened(audit, *made)
 
         patch.setattr(AuditLog, "open", done_first)
         yield
@@ -92,10 +92,10 @@ def test_each_session_is_settled_once_in_its_stores_order_and_no_other_byte_move
 def test_a_store_that_blocks_does_not_hold_the_others(town: Town) -> None:
     held: list[str] = []
 
-    def wait_for_the_others(attempt: Attempt) -> None:
-        if attempt.session_id == "b-3":
+    def wait_for_the_others(made: list[Attempt]) -> None:
+        if made[0].session_id == "b-3":
             wait_until(lambda: town.settled("a") and town.settled("c"), "the other stores are settled")
-            held.append(attempt.session_id)
+            held.append(made[0].session_id)
 
     with before_each_intent(town.reconciler, wait_for_the_others):
         run_pass(town.reconciler)
@@ -105,28 +105,29 @@ def test_a_store_that_blocks_does_not_hold_the_others(town: Town) -> None:
 
 def test_never_two_at_once_in_one_store_and_no_more_than_that_in_all(world: World) -> None:
     town = Town(world, agents=tuple(f"x{number}" for number in range(MOST_AT_ONCE + 2)), each=2)
-    lock, at_it, most = threading.Lock(), list[str](), [0]
+    lock, at_it, most = threading.Lock(), dict[str, str](), [0]
     all_at_it = threading.Barrier(MOST_AT_ONCE)
-    done = AuditLog.get
+    changed = AuditLog.change
 
-    def come(attempt: Attempt) -> None:
+    def come(made: list[Attempt]) -> None:
+        agent_id = made[0].agent_id
         with lock:
-            assert attempt.agent_id not in at_it
-            at_it.append(attempt.agent_id)
+            assert agent_id not in at_it.values()
+            at_it[made[0].id] = agent_id
             most[0] = max(most[0], len(at_it))
-        if attempt.session_id in {f"x{number}-1" for number in range(MOST_AT_ONCE)}:
+        if made[0].session_id in {f"x{number}-1" for number in range(MOST_AT_ONCE)}:
             all_at_it.wait(PATIENCE)
 
-    def go(audit: AuditLog, attempt_id: str) -> Attempt | None:
-        found = done(audit, attempt_id)
-        with lock:
-            if found is not None and found.agent_id in at_it:
-                at_it.remove(found.agent_id)
-        return found
+    def go(audit: AuditLog, *ids: str, **values: Any) -> None:
+        changed(audit, *ids, **values)
+        if "decided_at" in values:
+            with lock:
+                del at_it[ids[0]]
 
     with before_each_intent(town.reconciler, come), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AuditLog, "get", go)  # the outcome is written, and read once more
+        patch.setattr(AuditLog, "change", go)
         run_pass(town.reconciler)
+    assert at_it == {}
     assert all(town.settled(agent) for agent in town.agents)
     assert most == [MOST_AT_ONCE]
 
@@ -140,23 +141,30 @@ def test_where_one_store_is_due_no_thread_is_made(world: World) -> None:
     assert town.settled("a")
 
 
-def test_once_the_audit_fails_nothing_more_is_begun_until_it_answers(town: Town) -> None:
+@pytest.mark.parametrize("together", [1, 2], ids=["by themselves", "in twos"])
+def test_once_the_audit_fails_nothing_more_is_begun_until_it_answers(
+    world: World, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.reconcile.reconciler.MOST_TOGETHER", together)
+    town = Town(world, each=4 * together)
     lock, intents = threading.Lock(), list[str]()
+    first, second = 4 * together - 1, 3 * together - 1
 
-    def fail_at_the_second(attempt: Attempt) -> None:
+    def fail_at_the_second(made: list[Attempt]) -> None:
         with lock:
-            intents.append(attempt.session_id)
-        if attempt.session_id == "b-2":
-            wait_until(lambda: {"a-2", "c-2"} <= set(intents), "the others are at their second")
+            intents.append(made[0].session_id)
+        if made[0].session_id == f"b-{second}":
+            wait_until(lambda: {f"a-{second}", f"c-{second}"} <= set(intents), "the others are at their second")
             raise AuditUnavailable("a test says so")
-        if attempt.session_id in ("a-2", "c-2"):
+        if made[0].session_id in (f"a-{second}", f"c-{second}"):
             wait_until(lambda: town.reconciler.audit_problem is not None, "the failure is known")
 
     with before_each_intent(town.reconciler, fail_at_the_second):
         run_pass(town.reconciler)
     assert town.reconciler.audit_problem == "a test says so"
-    assert sorted(intents) == ["a-2", "a-3", "b-2", "b-3", "c-2", "c-3"]
-    assert [a.outcome for a in attempts(town.reconciler)] == [Outcome.APPLIED] * 5, "what was under way is ended"
+    assert sorted(intents) == sorted(f"{agent}-{number}" for agent in AGENTS for number in (first, second))
+    ended = [a.outcome for a in attempts(town.reconciler)]
+    assert ended == [Outcome.APPLIED] * 5 * together, "what was under way is ended"
 
     run_pass(town.reconciler)
     assert town.reconciler.audit_problem is None
@@ -194,7 +202,7 @@ def test_stores_that_are_being_settled_are_no_read_to_give_up(town: Town) -> Non
     given_up: list[str | None] = []
     with before_each_intent(town.reconciler, lambda _: given_up.append(town.reconciler.abandon())):
         assert town.reconciler.run_pass() is not None
-    assert given_up == [None] * 12
+    assert given_up == [None] * 3
     assert all(town.settled(agent) for agent in AGENTS)
 
 
@@ -223,8 +231,8 @@ def test_a_pass_that_is_given_up_when_it_looks_again_has_settled_what_it_settled
 
 
 def test_an_error_of_ours_in_one_store_fails_the_pass_and_the_others_are_settled(town: Town) -> None:
-    def fail(attempt: Attempt) -> None:
-        if attempt.agent_id == "b":
+    def fail(made: list[Attempt]) -> None:
+        if made[0].agent_id == "b":
             raise ZeroDivisionError("a fault of ours")
 
     with before_each_intent(town.reconciler, fail), pytest.raises(ZeroDivisionError):
