@@ -23,7 +23,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project, to take steps out of."""
     place = tmp_path_factory.mktemp("without")
     for part in ("app", "alembic", "tests"):
-        shutil.copytree(TOP / part, place / part, ignore=shutil.ignore_patterns("__pycache__", "faults"))
+        shutil.copytree(TOP / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(TOP / "pyproject.toml", place)
     yield place
     shutil.rmtree(place)
