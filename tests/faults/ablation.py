@@ -219,7 +219,7 @@ ABLATIONS = (
         "later looks",
         "app/reconcile/looks.py",
         "        for attempt in self._audit.to_look_at():\n",
-        "_together([])",
+        "        for attempt in ():\n",
         "tests/integration/test_looks.py"
         "::test_a_repair_that_a_stale_gateway_write_put_back_is_overwritten_and_repeated_at_once",
     ),
