@@ -12,6 +12,7 @@ _DECISION = (
 _SPLICE = ("tests/unit/test_splice.py", "tests/unit/test_splice_edits.py")
 _ASKED = ("tests/integration/test_repair_asked.py", "tests/integration/test_repair.py")
 _ATTEMPTS = ("tests/integration/test_attempt_outcomes.py",)
+_TOGETHER = ("tests/integration/test_together.py",)
 _LOOKS = ("tests/integration/test_looks.py", "tests/integration/test_looks_at_many.py")
 _FOUND = (
     "tests/integration/test_look_outcomes.py",
@@ -73,13 +74,13 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/agent_databases.py": (_STATE,),
     "app/openclaw/gateway_plugin.py": (("tests/integration/test_gateway_plugin.py",), _PLUGIN_WORDS),
     "app/reconcile/asking.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE),
-    "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE),
+    "app/reconcile/attempts.py": (_ATTEMPTS, _ASKED, _LOOKS, _PLUGIN, _DATABASE, _TOGETHER),
     "app/reconcile/due.py": (("tests/integration/test_due.py",),),
     "app/reconcile/put_off.py": (("tests/unit/test_put_off.py",),),
     "app/reconcile/leftovers.py": (_FOUND, _ATTEMPTS, _RECOVERY),
     "app/reconcile/looks.py": (_FOUND, _LOOKS, _RECOVERY, _PLUGIN, _DATABASE),
     "app/reconcile/repair.py": (_ASKED, _LOOKS, _PLUGIN, _DATABASE, ("tests/integration/test_telling.py",)),
-    "app/reconcile/together.py": (("tests/integration/test_together.py",),),
+    "app/reconcile/together.py": (_TOGETHER,),
     "app/reconcile/file_hand.py": (_ATTEMPTS, _LOOKS, _PLUGIN),
     "app/reconcile/database_hand.py": (_DATABASE[:1], _DATABASE[1:]),
     "app/reconcile/plugin_hand.py": (_PLUGIN_WORDS, _PLUGIN, _DATABASE),

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, unsplice
+from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, splice_rows, unsplice
 
 KEY = "agent:main:a"
 FIELDS: dict[str, str | int | bool] = {"status": "done", "endedAt": 200, "runtimeMs": 100, "abortedLastRun": False}
@@ -168,3 +168,31 @@ def test_what_already_says_so_is_an_empty_edit() -> None:
     store = b'{"agent:main:a":{"status":"done"}}'
     new, edit = splice(store, KEY, {"status": "done"})
     assert (new, edit.empty) == (store, True)
+
+
+def test_several_rows_are_changed_as_one_after_the_other_would_be_in_whatever_order_they_are_named() -> None:
+    store = (
+        b'{"z":{"status":"running"} , "b" : { "status" : "running" },\n"c":{"status":"running","endedAt":7}, "d":{}}\n'
+    )
+    changes = {"c": FIELDS, "z": {"status": "failed"}, "b": {**FIELDS, "endedAt": 300}}
+    expected, edits = store, []
+    for key, fields in changes.items():
+        expected, edit = splice(expected, key, fields)
+        edits.append(edit)
+
+    assert splice_rows(store, changes) == (expected, edits)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (b'{"a":{"status":"running"}}', "the store has no such session any more"),
+        (b'{"a":{"x":1},"b":{"x":1},"a":{"x":1}}', "the store names this session twice"),
+        (b'{"a":{"x":1},"b":{"x":1}', "the store does not parse: a comma or a brace is missing at byte 24"),
+        (b'{"a":{"x":1},"b":{"x":1,"x":1}}', "the row names a field twice"),
+    ],
+)
+def test_where_one_of_several_rows_cannot_be_changed_none_is(store: bytes, said: str) -> None:
+    with pytest.raises(CannotSplice) as refused:
+        splice_rows(store, {"a": FIELDS, "b": FIELDS})
+    assert str(refused.value) == said
