@@ -16,7 +16,7 @@ from app.domain.model import Gateway
 from app.openclaw import lease, swap
 from app.openclaw import publish as publishing
 from app.openclaw.folder import Folder
-from app.reconcile import file_hand, put_off
+from app.reconcile import file_hand, put_off, together
 from app.reconcile.reconciler import Reconciler
 from app.settings import Settings
 
@@ -60,6 +60,7 @@ class OurRepair:
         unknown = Gateway("unknown", None, "a race says so")
         self._reconciler = Reconciler(settings, self.clock, self.audit, {"HOME": "/nonexistent"}, lambda _: unknown)
         self._published: list[str] = []
+        """The ids that their files were named by."""
         self._crossed = 0
         self._windows: list[float] = []
         """For each publish that went live: ms between the read of the store and the exchange."""
@@ -84,11 +85,14 @@ class OurRepair:
     def result(self) -> dict[str, Any]:
         attempts = self._attempts()
         turn_of = {a.id: (a.session_key, a.started_at) for a in attempts}
+        ids: dict[str, list[str]] = {}
+        for attempt in attempts:
+            ids.setdefault(attempt.files_named, []).append(attempt.id)
         by_outcome: dict[str, int] = {}
         for attempt in attempts:
             by_outcome[attempt.outcome or "open"] = by_outcome.get(attempt.outcome or "open", 0) + 1
         return {
-            "published": [turn_of[attempt_id] for attempt_id in self._published],
+            "published": [turn_of[attempt_id] for named in self._published for attempt_id in ids[named]],
             "crossed": self._crossed,
             "noticed": [turn_of[a.id] for a in attempts if a.outcome == Outcome.OVERWRITTEN],
             "by_outcome": by_outcome,
@@ -136,7 +140,7 @@ class OurRepair:
                 self._crossed += 1
             return done
 
-        file_hand.read_for_writing = reading
+        file_hand.read_for_writing = together.read_for_writing = reading
         file_hand.publish = publishes
         swap._renameat2 = exchanging  # type: ignore[assignment]
         lease.let_in = letting_in
