@@ -143,13 +143,13 @@ class Service:
 
     async def _one_pass(self) -> None:
         outcome = _in_thread(self.reconciler.run_pass)
-        steps = self.reconciler.steps
+        progress = self.reconciler.progress
         while True:
             await asyncio.wait({outcome}, timeout=1.0)
             if outcome.done():
                 break
-            if self.reconciler.steps != steps and not self._failed:
-                steps, self._progress_at = self.reconciler.steps, time.monotonic()
+            if self.reconciler.progress != progress and not self._failed:
+                progress, self._progress_at = self.reconciler.progress, time.monotonic()
             reading = self.reconciler.reading
             limit = self.reconciler.settings.store_timeout_seconds
             if reading is not None and self.reconciler.clock.monotonic() - reading[1] > limit:

@@ -18,7 +18,8 @@ from app.domain.model import Code
 from app.domain.splice import unsplice
 from app.openclaw.paths import StoreTarget
 from app.reconcile.attempts import edit_of
-from app.reconcile.reconciler import MOST_AT_ONCE, Reconciler
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.settling import MOST_AT_ONCE
 from tests.api.conftest import wait_until
 from tests.faults.crowd import Crowd
 from tests.world import World, attempts, run_pass
@@ -145,7 +146,7 @@ def test_where_one_store_is_due_no_thread_is_made(world: World) -> None:
 def test_once_the_audit_fails_nothing_more_is_begun_until_it_answers(
     world: World, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.reconcile.reconciler.MOST_TOGETHER", together)
+    monkeypatch.setattr("app.reconcile.settling.MOST_TOGETHER", together)
     town = Town(world, each=4 * together)
     lock, intents = threading.Lock(), list[str]()
     first, second = 4 * together - 1, 3 * together - 1
@@ -193,9 +194,9 @@ def test_what_fails_is_put_off_in_each_store_and_told(town: Town, caplog: pytest
 
 
 def test_each_store_and_each_repair_is_a_sign_of_progress(town: Town) -> None:
-    look = town.reconciler.steps
+    look = town.reconciler.progress
     run_pass(town.reconciler)
-    assert town.reconciler.steps == 3 * look + 12, "one look before, and two looks and 12 repairs in this pass"
+    assert town.reconciler.progress == 3 * look + 12, "one look before, and two looks and 12 repairs in this pass"
 
 
 def test_stores_that_are_being_settled_are_no_read_to_give_up(town: Town) -> None:
