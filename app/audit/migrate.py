@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
+
+from app.own_process import run_module
 
 HEAD = "0007"
 """The newest migration; a database that is there already costs no import of alembic."""
@@ -46,13 +46,8 @@ def migrate_in_a_process(engine: Engine) -> None:
     with engine.connect() as connection:
         if _revision(connection) == HEAD:
             return
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-P", "-m", __name__],
-        input=engine.url.render_as_string(hide_password=False).encode(),  # by a pipe: it may hold a password
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        check=False,
-    )
+    told = engine.url.render_as_string(hide_password=False)  # by a pipe: it may hold a password
+    done = run_module(__name__, told.encode())
     if done.returncode:
         raise RuntimeError(
             done.stdout.decode(errors="replace").strip() or f"its migration ended with {done.returncode}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
 from typing import Any
 
 from app.openclaw.replacement import Replacement, Written
+from app.own_process import run_module
 
 _PATIENCE = 15.0
 """Seconds for all of it: to start, to wait for a lock, to write, to close."""
@@ -26,15 +26,7 @@ def replace_in_a_process(what: Replacement, now: int, patience: float = _PATIENC
     texts = {name: base64.b64encode(getattr(what, name)).decode() for name in ("before", "after")}
     order = json.dumps({"now": now, "what": {**asdict(what), **texts}})  # by a pipe: the key may hold a phone number
     try:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-P", "-m", __name__],
-            input=order.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            timeout=patience,
-            check=False,
-        )
+        done = run_module(__name__, order.encode(), quiet=True, patience=patience)
     except subprocess.TimeoutExpired:
         return Written("unknown", "no_answer", f"the process that writes has not answered for {patience:g} s")
     except OSError as error:

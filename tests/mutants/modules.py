@@ -68,6 +68,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "app/openclaw/database_write.py": (_DATABASE_WORDS, _DATABASE_WRITE),
     "app/openclaw/replacement.py": (_DATABASE_WORDS, _DATABASE_WRITE, _DATABASE),
     "app/openclaw/database_process.py": (("tests/integration/test_database_process.py",),),
+    "app/own_process.py": (("tests/integration/test_own_process.py", "tests/integration/test_database_process.py"),),
     "app/openclaw/database_leases.py": (_STATE,),
     "app/openclaw/claims.py": (("tests/integration/test_claims.py", *_STATE),),
     "app/openclaw/state_database.py": (_STATE,),
