@@ -32,7 +32,7 @@ def step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
     with ExitStack() as stack:
         shut = [ours]
         try:
-            certain, second_names = _put_back(folder, name, temp, shut, stack)
+            kept, second_names = _put_back(folder, name, temp, shut, stack)
             past = _named_as_past(folder, temp, shut)
             swap.sync(folder, name)  # no power cut may give the store's name back to a file that is written over now
             if swap.is_a_file(folder, name):
@@ -41,32 +41,40 @@ def step_back(folder: Folder, name: str, temp: str, ours: int) -> None:
                     lease.say_instead(fd, newest)
         except (OSError, FileProblem) as error:
             raise VersionsKept(f"a gateway version may lie in {temp}*: {error}") from error
-        still_there = [each for each in second_names if not swap.unlink(folder, each)]  # nobody will read ours any more
+        unneeded = [each for each in second_names if each not in kept]
+        still_there = [each for each in unneeded if not swap.unlink(folder, each)]  # nobody will read ours any more
         for fd in shut:
             lease.let_in(fd)
-    if not certain:
-        raise VersionsKept(f"a gateway version is kept in {temp}, since another took its place meanwhile")
+    if kept:
+        if temp not in kept:
+            swap.unlink(folder, temp)
+        raise VersionsKept(f"a gateway version is kept in {', '.join(kept)}, since another took its place meanwhile")
     if still_there:  # a look sees by `past` that they may go
         raise WriteFailed(f"the disk fails, and {still_there[0]} cannot be taken away")
     swap.unlink_for_good(folder, past)
 
 
-def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> tuple[bool, list[str]]:
+def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: ExitStack) -> tuple[list[str], list[str]]:
     """Exchange until what comes out is what we had put there, or somebody has written over that, or deleted it.
 
     The gateway may write between our look and our exchange; then an older version of its own has the name until the
     next exchange, and is held shut for so long as well: `shut` gets what is to be given the newest version's content.
-    Gives whether what is in `temp` then is known to be an ancestor of what is live, and the second names of all that
-    was given the store's name, which a reader may write over. Raises OSError, FileProblem.
+    One that could not be held shut may have been read, and what is built on it may still come and lack all that is
+    newer: that is kept, and none of it held shut, since what is held is written over.
+
+    Gives the names of what has to stay, and the second names of all that was given the store's name, which a reader may
+    write over. Raises OSError, FileProblem.
     """
     second_names: list[str] = []
-    placed, certain = identity_of(os.fstat(shut[0])), True
+    newer: list[str] = []
+    placed, read = identity_of(os.fstat(shut[0])), None
     while _lies(folder, name) == placed:
         placing = _lies(folder, temp)
-        held = _hold_shut_too(folder, temp, stack)
+        held = _hold_shut_too(folder, temp, stack) if read is None else None
         second_names.append(kept_name(temp, len(second_names)))
         with suppress(OSError):  # should we fail or be killed now, who waits reads what is taken back, and writes on it
             os.link(temp, second_names[-1], src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+            newer += second_names[-1:] if read is not None else []
         try:
             swap.exchange(folder, temp, name)
         except FileNotFoundError:
@@ -74,12 +82,15 @@ def _put_back(folder: Folder, name: str, temp: str, shut: list[int], stack: Exit
         if placing is None or _lies(folder, temp) == placed:
             if held is not None:
                 lease.let_in(held)
-            return True, second_names
-        placed, certain = placing, held is not None
+            break
+        placed = placing
         if held is not None:
             shut.append(held)
+        elif read is None:
+            read = placing
     moved_away = not second_names and os.fstat(shut[0]).st_nlink > 0  # neither written over nor deleted
-    return certain and not moved_away, second_names
+    doubtful = read is not None and _lies(folder, temp) != read
+    return [temp] * (moved_away or doubtful) + newer, second_names
 
 
 def _lies(folder: Folder, name: str) -> FileIdentity | None:

@@ -124,8 +124,8 @@ ABLATIONS = (
     Ablation(
         "put the gateway's version back",
         STEPPING_BACK,
-        "            certain, second_names = _put_back(folder, name, temp, shut, stack)\n",
-        "            certain, second_names = True, []\n",
+        "            kept, second_names = _put_back(folder, name, temp, shut, stack)\n",
+        "            kept, second_names = [], []\n",
         CROSSINGS + "test_a_write_between_the_check_and_the_exchange_is_live_again_to_the_byte",
     ),
     Ablation(
@@ -138,7 +138,7 @@ ABLATIONS = (
     Ablation(
         "hold shut what is put back",
         STEPPING_BACK,
-        "        held = _hold_shut_too(folder, temp, stack)\n",
+        "        held = _hold_shut_too(folder, temp, stack) if read is None else None\n",
         "        held = None\n",
         CROSSINGS + "test_who_opens_an_older_gateway_version_in_the_put_back_reads_the_newest",
     ),
@@ -166,9 +166,16 @@ ABLATIONS = (
     Ablation(
         "quarantine: keep what is not known to live on",
         STEPPING_BACK,
-        "    if not certain:\n",
+        "    if kept:\n",
         "    if False:\n",
         CROSSINGS + "test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version",
+    ),
+    Ablation(
+        "quarantine: keep what is newer than a version that may have been read",
+        STEPPING_BACK,
+        "            newer += second_names[-1:] if read is not None else []\n",
+        "",
+        CROSSINGS + "test_a_write_that_was_built_on_the_first_and_comes_when_all_is_put_back_costs_no_version",
     ),
     Ablation(
         "quarantine: a second name for what crossed",

@@ -204,6 +204,38 @@ def test_a_third_write_that_may_have_been_built_on_the_first_costs_no_version(
     assert json.loads(kept)[OTHER].keys() >= {"field1", "field2"}
 
 
+@pytest.mark.parametrize("more", [0, 1], ids=["the second is put back at once", "a further write crosses that"])
+def test_a_write_that_was_built_on_the_first_and_comes_when_all_is_put_back_costs_no_version(
+    store: Store, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has the first version open, so that it could not be held shut; the gateway reads it while it has the
+    store's name, and overwrites later what it had written since.
+    """
+    real, taken = lease.hold_shut, 0
+
+    def not_the_first(fd: int) -> bool:
+        nonlocal taken
+        taken += 1
+        if 1 < taken <= 1 + stepping_back._TRIES_TO_HOLD:
+            raise lease.AlreadyOpen
+        return real(fd)
+
+    read: list[bytes] = []
+    monkeypatch.setattr(lease, "hold_shut", not_the_first)
+    before_each_exchange(monkeypatch, *(writes(store, **{f"field{n}": n}) for n in range(1, 3 + more)))
+    after_each_exchange(monkeypatch, None, lambda: read.append(store.path.read_bytes()))
+    with pytest.raises(stepping_back.VersionsKept):
+        store.publish()
+    assert store.path.read_bytes() == dumped(store.own)
+    assert json.loads(read[0])[OTHER].keys() & {"field1", "field2"} == {"field1"}
+    (store.path.parent / "beside").write_bytes(read[0])
+    os.rename(store.path.parent / "beside", store.path)
+    kept = [json.loads(data)[OTHER].keys() & {"field2", "field3"} for data in store.ours().values()]
+    assert {"field2"} in kept
+    assert not more or {"field2", "field3"} in kept
+    assert set() not in kept  # what all the others were built on need not stay
+
+
 def test_a_gateway_that_writes_at_every_exchange_is_never_gone_back_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
