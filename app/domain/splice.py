@@ -7,10 +7,11 @@ same edit can be taken back byte for byte.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from app.domain.json_text import Member, NotJson, document, members
+from app.domain.json_text import Member, NotJson, document
 
 
 class CannotSplice(ValueError):
@@ -39,6 +40,13 @@ class Edit:
         return not self.fields
 
 
+class Span(NamedTuple):
+    """Where a row's value stands in its store: byte offsets, of its first brace and right behind its last."""
+
+    start: int
+    end: int
+
+
 def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[bytes, Edit]:
     """`data` with `fields` of the row `key` set. Every other byte stays what it was.
 
@@ -49,14 +57,17 @@ def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[
     return new, edits[0]
 
 
-def splice_rows(data: bytes, rows: dict[str, dict[str, str | int | bool]]) -> tuple[bytes, list[Edit]]:
+def splice_rows(
+    data: bytes, rows: dict[str, dict[str, str | int | bool]], spans: Mapping[str, Span] | None = None
+) -> tuple[bytes, list[Edit]]:
     """The same for several rows, by their keys, in one go; the edits are in the order of `rows`. Raises CannotSplice
     where one of them cannot be changed.
+
+    `spans`: where the rows of exactly this `data` stand, for whoever knows; else it is parsed for that.
     """
-    text = data.decode("latin-1")
-    spans = _rows(text, rows)
-    edited = {key: _edited(text[spans[key].value_start : spans[key].value_end], key, rows[key]) for key in rows}
-    return _with_rows(data, [(spans[key], edited[key][0]) for key in rows]), [edited[key][1] for key in rows]
+    at = _spans(data, rows, spans)
+    edited = {key: _edited(_text(data, at[key]), key, rows[key]) for key in rows}
+    return _with_rows(data, [(at[key], edited[key][0]) for key in rows]), [edited[key][1] for key in rows]
 
 
 def _edited(row: str, key: str, fields: dict[str, str | int | bool]) -> tuple[str, Edit]:
@@ -78,11 +89,12 @@ def _edited(row: str, key: str, fields: dict[str, str | int | bool]) -> tuple[st
     return row, Edit(key, tuple(edits))
 
 
-def unsplice(data: bytes, edit: Edit) -> bytes:
-    """`data` with `edit` taken back. Raises CannotSplice where a field is no longer what the edit left there."""
-    text = data.decode("latin-1")
-    span = _rows(text, [edit.key])[edit.key]
-    row = text[span.value_start : span.value_end]
+def unsplice(data: bytes, edit: Edit, spans: Mapping[str, Span] | None = None) -> bytes:
+    """`data` with `edit` taken back; `spans` as `splice_rows` has it. Raises CannotSplice where a field is no longer
+    what the edit left there.
+    """
+    span = _spans(data, [edit.key], spans)[edit.key]
+    row = _text(data, span)
     for change in reversed(edit.fields):
         inner = _fields(row)
         index = next((i for i, m in enumerate(inner) if m.name == change.name), None)
@@ -100,35 +112,45 @@ def unsplice(data: bytes, edit: Edit) -> bytes:
     return _with_rows(data, [(span, row)])
 
 
-def _with_rows(data: bytes, rows: list[tuple[Member, str]]) -> bytes:
+def _text(data: bytes, span: Span) -> str:
+    return data[span.start : span.end].decode("latin-1")
+
+
+def _with_rows(data: bytes, rows: list[tuple[Span, str]]) -> bytes:
     """`data` with each of `rows` in the place of the value at its span, copied once."""
     view, at = memoryview(data), 0
     parts: list[bytes | memoryview] = []
-    for span, row in sorted(rows, key=lambda each: each[0].value_start):
-        parts += [view[at : span.value_start], row.encode("latin-1")]
-        at = span.value_end
+    for span, row in sorted(rows):
+        parts += [view[at : span.start], row.encode("latin-1")]
+        at = span.end
     return b"".join((*parts, view[at:]))
 
 
-def _rows(text: str, keys: Collection[str]) -> dict[str, Member]:
-    """The rows by their `keys`, or CannotSplice: the store does not parse, or a row is absent, or twice there."""
-    found: dict[str, Member] = {}
+def _spans(data: bytes, keys: Collection[str], known: Mapping[str, Span] | None) -> Mapping[str, Span]:
+    """Where the rows of `keys` stand, or CannotSplice: one is absent, or what `_found` says."""
+    spans = _found(data.decode("latin-1"), keys) if known is None else known
+    if any(key not in spans for key in keys):
+        raise CannotSplice("the store has no such session any more")
+    return spans
+
+
+def _found(text: str, keys: Collection[str]) -> dict[str, Span]:
+    """The spans of `keys`, or CannotSplice: the store does not parse, or one of them is twice there."""
+    found: dict[str, Span] = {}
     try:
         for member in document(text):
             if member.name in found:
                 raise CannotSplice("the store names this session twice")
             if member.name in keys:
-                found[member.name] = member
+                found[member.name] = Span(member.value_start, member.value_end)
     except NotJson as error:
         raise CannotSplice(f"the store does not parse: {error}") from None
-    if len(found) != len(keys):
-        raise CannotSplice("the store has no such session any more")
     return found
 
 
 def _fields(row: str) -> list[Member]:
     try:
-        inner = list(members(row, 0))
+        inner = list(document(row))
     except NotJson as error:
         raise CannotSplice(f"the row cannot be changed: {error}") from None
     names = [m.name for m in inner]

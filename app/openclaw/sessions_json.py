@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from app.domain.json_text import PIECE, Member, NotJson, document, document_in, names_of, opens_object, text_of
 from app.domain.model import RUNNING, Row
+from app.domain.splice import Span
 from app.openclaw.marks import SLICE, mark_of
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")
@@ -76,6 +77,23 @@ def named_once(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
 def pieces_in(data: bytes, size: int = PIECE, *, begins: bool = True, ends: bool = True) -> tuple[Piece, ...]:
     """What a store says, or a stretch of it (see `document_in`). Raises NotJson."""
     return tuple(_pieces(data, size, begins, ends))
+
+
+def spans_in(data: bytes, pieces: tuple[Piece, ...], keys: Collection[str]) -> dict[str, Span]:
+    """Where the rows of `keys`, as far as they are there, stand in `data`, of which these are the `pieces`: only those
+    that name one of them are gone through once more. Raises NotJson where they are the pieces of something else.
+    """
+    found: dict[str, Span] = {}
+    end = 0
+    for piece in pieces:
+        start, end = end, end + piece.size
+        if not piece.names or set(keys).isdisjoint(piece.names):
+            continue
+        for _, member, behind in document_in(data[start:end], begins=start == 0, ends=piece is pieces[-1]):
+            if member.name in keys:
+                value_end = start + behind
+                found[member.name] = Span(value_end - (member.value_end - member.value_start), value_end)
+    return found
 
 
 def _pieces(data: bytes, size: int, begins: bool, ends: bool) -> Iterator[Piece]:

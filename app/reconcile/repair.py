@@ -18,14 +18,14 @@ from app.clock import Clock
 from app.domain.describe import describe_evidence, describe_fields
 from app.domain.entry import entry_edit, restored_entry, settled_entry
 from app.domain.model import Row, Settlement
-from app.domain.splice import splice, unsplice
+from app.domain.splice import splice_rows, unsplice
 from app.openclaw.database_row import read_entry
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.gateway_plugin import Order, order_to_settle
 from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import StoreBytes
 from app.openclaw.quiet import sole_writer
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import StoreProblem
 from app.reconcile.asking import Ask, CannotUndo, NotStuck, StoreUnfit, agree, as_we_left_it
 from app.reconcile.attempts import (
     Rewrite,
@@ -93,11 +93,11 @@ class Repairer:
 
             def rewrite(base: StoreBytes) -> Rewrite:
                 again = self._scanner().judge_row(finding.target, last.rows(base.data), finding.key)
-                return self._settled(again, base.data, finding, ask)
+                return self._settled(again, base.data, finding, ask, last)
 
             def rewrite_entry() -> Rewrite:
                 again, text = self._scanner().judge_entry(finding.target, finding.key) or (None, b"")
-                return self._settled(again, text, finding, ask)
+                return self._settled(again, text, finding, ask, last)
 
             better = self._plugin_hand.carry_out if self._plugin_hand and _order(now_found, settlement) else None
             if finding.target.kind == "database":
@@ -106,9 +106,9 @@ class Repairer:
                 done = self.file_hand.carry_out(folder, finding.target, attempt, rewrite, better)
         return self._told(done, ask)
 
-    def _settled(self, again: Finding | None, base: bytes, seen: Finding, ask: Ask) -> Rewrite:
-        """`base` with the row settled, if `again`, what was found on it, is still the session that was `seen`. Raises
-        Stop, CannotSplice.
+    def _settled(self, again: Finding | None, base: bytes, seen: Finding, ask: Ask, last: LastRead) -> Rewrite:
+        """`base` with the row settled, if `again`, what was found on it, is still the session that was `seen`; `last`
+        knows where in a file it stands. Raises Stop, CannotSplice.
         """
         try:
             found, fields = agree(again, seen, ask)
@@ -119,7 +119,7 @@ class Repairer:
             new = settled_entry(base, fields, row.run_id or "")
             edit = entry_edit(seen.key, base, new)
         else:
-            new, edit = splice(base, seen.key, fields.as_fields())
+            new, (edit,) = splice_rows(base, {seen.key: fields.as_fields()}, last.spans(base, [seen.key]))
         note: dict[str, Any] = {
             "before": describe_fields(row),
             "after": fields.as_fields(),
@@ -146,11 +146,13 @@ class Repairer:
             attempt = intent_to_undo(self._audit.next_id(now), now, repair, ask)
             if ask.dry_run:
                 return attempt
+            last = LastRead()
 
             def rewrite(base: StoreBytes) -> Rewrite:
-                rows = {r.key: r for r in read_rows(base.data)}
+                rows = {r.key: r for r in last.rows(base.data)}
                 hand, order = self._to_undo(target, rows.get(repair.session_key), repair)
-                return Rewrite(base.data, unsplice(base.data, edit), reversed_edit(edit), {}, order, hand)
+                restored = unsplice(base.data, edit, last.spans(base.data, [edit.key]))
+                return Rewrite(base.data, restored, reversed_edit(edit), {}, order, hand)
 
             def rewrite_entry() -> Rewrite:
                 row, text = read_entry(folder, target.name, repair.session_key) or (None, b"")

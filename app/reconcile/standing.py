@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from app.audit.models import Attempt
 from app.domain.describe import describe_fields
 from app.domain.model import Row
+from app.domain.splice import Span
 from app.openclaw.database_row import read_entry
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, read_rows, rows_of, spans_in
 
 
 class LastRead:
@@ -16,14 +19,21 @@ class LastRead:
 
     def __init__(self) -> None:
         self._data: bytes | None = None
-        self._rows: tuple[Row, ...] = ()
+        self._pieces: tuple[Piece, ...] = ()
 
     def rows(self, data: bytes) -> tuple[Row, ...]:
         """Every row of `data`. Raises StoreProblem."""
+        return rows_of(self._read(data))
+
+    def spans(self, data: bytes, keys: Collection[str]) -> dict[str, Span]:
+        """Where the rows of `keys` stand in `data`, as far as they are there. Raises StoreProblem."""
+        return spans_in(data, self._read(data), keys)
+
+    def _read(self, data: bytes) -> tuple[Piece, ...]:
         if data != self._data:
-            self._rows = read_rows(data)
+            self._pieces = read_pieces(data)
         self._data = data  # so that of two readings that are the same only the later one takes memory
-        return self._rows
+        return self._pieces
 
 
 def row_in(folder: Folder, target: StoreTarget, key: str, limit: int) -> Row | None:

@@ -15,13 +15,13 @@ from dataclasses import asdict, replace
 from app.audit.log import AuditLog
 from app.audit.models import Attempt, Outcome
 from app.clock import Clock
-from app.domain.model import Settlement
+from app.domain.model import Row, Settlement
 from app.domain.splice import CannotSplice, splice_rows
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
 from app.openclaw.publish import Change, NoExchange, NotDurable, StoreChanged, read_for_writing
 from app.openclaw.quiet import StoreBusy, is_quiet, sole_writer
-from app.openclaw.sessions_json import StoreProblem, read_rows
+from app.openclaw.sessions_json import StoreProblem, read_pieces, rows_of, spans_in
 from app.openclaw.stepping_back import VersionsKept
 from app.openclaw.swap import WriteFailed
 from app.reconcile.asking import Ask, NotStuck, agree
@@ -74,10 +74,12 @@ class Together:
         if not is_quiet(folder, target.name, self._clock.now(), quiet, ours):
             return None
         base = read_for_writing(folder, target.name, self._settings.store_max_bytes)
-        proven = self._proven(target, base.data, found, ask)
+        pieces = read_pieces(base.data)
+        proven = self._proven(target, rows_of(pieces), found, ask)
         if len(proven) < 2:
             return None
-        new, edits = splice_rows(base.data, {again.key: fields.as_fields() for again, fields in proven})
+        rows = {again.key: fields.as_fields() for again, fields in proven}
+        new, edits = splice_rows(base.data, rows, spans_in(base.data, pieces, rows))
         now = self._clock.now()
         ids = self._audit.next_ids(now, len(proven))
         base_sha256, new_sha256 = (hashlib.sha256(data).hexdigest() for data in (base.data, new))
@@ -94,10 +96,11 @@ class Together:
         return Change(base, new, ids[0]), attempts
 
     def _proven(
-        self, target: StoreTarget, data: bytes, found: Sequence[Finding], ask: Ask
+        self, target: StoreTarget, rows: tuple[Row, ...], found: Sequence[Finding], ask: Ask
     ) -> list[tuple[Finding, Settlement]]:
-        """What on these bytes is still as it was `found`, and not for another hand, with what to settle it to."""
-        rows = read_rows(data)
+        """What of these rows, all that the store has, is still as it was `found`, and not for another hand, with what
+        to settle it to.
+        """
         proven: list[tuple[Finding, Settlement]] = []
         for finding in found:
             # One search for the gateway's processes, begun after these bytes were read, does for all of them.

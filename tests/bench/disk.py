@@ -12,11 +12,11 @@ from pathlib import Path
 
 from app.audit.models import Outcome
 from app.clock import SystemClock
-from app.domain.splice import splice
+from app.domain.splice import splice_rows
 from app.openclaw.folder import Folder
 from app.openclaw.place import OpenPlaces, Place
 from app.openclaw.publish import Change, Published, publish, read_for_writing
-from app.openclaw.sessions_json import read_rows
+from app.openclaw.sessions_json import read_pieces, read_rows, spans_in
 from app.openclaw.trails import TrailReader
 from app.openclaw.trajectory import read_tail
 from app.reconcile.asking import Ask
@@ -101,10 +101,11 @@ def published(folder: Path) -> Iterator[Line]:
     def publish_one() -> float:
         with Folder(str(store.parent)) as place:
             base = read_for_writing(place, store.name, size * 2)
-            token = f"bench{next(tokens)}"
+            pieces, token = read_pieces(base.data), f"bench{next(tokens)}"  # by then the proof has read it
 
             def spliced() -> None:
-                new, _ = splice(base.data, "agent:main:s7", {**fields, "endedAt": crowd.now + next(tokens)})
+                rows = {"agent:main:s7": {**fields, "endedAt": crowd.now + next(tokens)}}
+                new, _ = splice_rows(base.data, rows, spans_in(base.data, pieces, rows))
                 done = publish(place, store.name, Change(base, new, token), allow_rename=False)
                 assert isinstance(done, Published) and done.mode == "exchange", done
 

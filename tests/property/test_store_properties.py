@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.json_text import NotJson, document, document_in
-from app.domain.splice import CannotSplice, splice, unsplice
+from app.domain.splice import CannotSplice, Span, splice, unsplice
 from app.openclaw.folder import Folder
 from app.openclaw.sessions_file import read_store
-from app.openclaw.sessions_json import StoreProblem, read_rows, rows_of
+from app.openclaw.sessions_json import StoreProblem, pieces_in, read_rows, rows_of, spans_in
 from tests.faults.nonsense import grown
 from tests.faults.nonsense.json_parse import Parsed, parse, places, stringify
 from tests.faults.nonsense.store_claims import FIELDS, check_rows, check_store
@@ -83,6 +83,20 @@ def test_in_pieces_of_any_size_the_members_are_those_of_the_whole(data: bytes, p
             in_pieces()
     else:
         assert in_pieces() == wanted
+
+
+@SETTINGS
+@given(stores(), st.integers(1, 90), st.integers(0, 255))
+@example(b'{"a": {"b": {}}, "b" : {} }', 1, 3)
+@example(b' {"a":{},"b":[1]}', 8, 2)
+@example('{"é": {"x": "é"}, "\\u00e9x": 1}'.encode(), 3, 3)
+def test_in_pieces_of_any_size_each_row_is_found_where_it_stands_in_the_whole(
+    data: bytes, size: int, some: int
+) -> None:
+    stands = {m.name: Span(m.value_start, m.value_end) for m in document(data.decode("latin-1"))}
+    asked = [key for number, key in enumerate(stands) if some >> number & 1]
+    found = spans_in(data, pieces_in(data, size), [*asked, "nowhere"])
+    assert found == {key: stands[key] for key in asked}
 
 
 @st.composite

@@ -13,8 +13,9 @@ OTHER = ONE.replace(b"running", b"done")
 
 def test_the_same_bytes_are_not_decoded_a_second_time() -> None:
     last = LastRead()
-    rows = last.rows(ONE)
-    assert last.rows(bytearray(ONE)) is rows, "by their content, not by the object that holds them"
+    (row,) = last.rows(ONE)
+    (again,) = last.rows(bytearray(ONE))
+    assert again is row, "by their content, not by the object that holds them"
 
 
 def test_other_bytes_say_what_they_say() -> None:
@@ -22,6 +23,14 @@ def test_other_bytes_say_what_they_say() -> None:
     assert [r.status for r in last.rows(ONE)] == ["running"]
     assert [r.status for r in last.rows(OTHER)] == ["done"]
     assert [r.status for r in last.rows(ONE)] == ["running"]
+
+
+def test_where_a_row_stands_is_told_of_the_bytes_that_are_asked_about_whatever_was_read_before() -> None:
+    last = LastRead()
+    for data in (ONE, b" " + ONE, ONE):
+        start, end = last.spans(data, ["a", "b"])["a"]
+        assert data[start:end] == ONE[6:-1]
+    assert last.spans(OTHER, ["b"]) == {}, "a row that is not there stands nowhere"
 
 
 def test_what_cannot_be_read_is_said_each_time_and_is_never_taken_for_what_was_read_before() -> None:

@@ -15,10 +15,10 @@ from tempfile import mkdtemp
 from typing import Any
 
 from app.domain.model import Row
-from app.domain.splice import CannotSplice, splice, unsplice
+from app.domain.splice import CannotSplice, splice, splice_rows, unsplice
 from app.openclaw.folder import Folder
 from app.openclaw.sessions_file import read_store
-from app.openclaw.sessions_json import Piece, StoreProblem, read_rows, rows_of
+from app.openclaw.sessions_json import Piece, StoreProblem, read_pieces, read_rows, rows_of, spans_in
 from tests.faults.nonsense.json_parse import DEEP, Parsed, depth, parse, places, stringify, without_fields
 
 FIELDS = frozenset(("status", "endedAt", "runtimeMs", "abortedLastRun"))
@@ -198,6 +198,9 @@ def check_splice(data: bytes, key: str, fields: dict[str, str | int | bool], row
     if not edit.empty:
         _refuses(data, edit)
     if rows is not None:
+        spans = spans_in(data, read_pieces(data, 64), [key])
+        assert spans == {key: (row.start, row.end)}, "the pieces say that it stands elsewhere"
+        assert splice_rows(data, {key: fields}, spans) == (new, [edit]), "told where it stands, it is changed otherwise"
         _only_its_row_reads_otherwise(rows, read_rows(new), [p.name for p in places(old_text)].index(key), key, fields)
 
 
