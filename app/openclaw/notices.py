@@ -39,11 +39,14 @@ class Notices:
         self._pass = 0
         self._inotify: INotify | None = None
         self._close: Callable[[], object] = lambda: None
+        self.told_of_nothing = False
+        """Whether in this pass every stamp is what it was in the pass before."""
         self._begin_anew()
 
     def begin(self) -> None:
         """Take in what was told since the pass before. Comes before anything is looked at in this one."""
         self._pass += 1
+        self.told_of_nothing = True
         if self._clock.monotonic() >= self._until or not self._take_in():
             self._begin_anew()
 
@@ -60,6 +63,7 @@ class Notices:
 
     def _begin_anew(self) -> None:
         """All that was told is forgotten, so that everything is looked at."""
+        self.told_of_nothing = False
         self._close()
         self._inotify = None
         self._until = self._clock.monotonic() + BELIEVED_FOR
@@ -83,6 +87,7 @@ class Notices:
             if folder is None or mask & _ENDS_ALL or f"{folder}/{name}" in self._missing:
                 return False
             self._touched[folder] = self._pass
+            self.told_of_nothing = False
         return True
 
     def _watch_all(self, root: str, folders: tuple[str, ...]) -> frozenset[str] | None:

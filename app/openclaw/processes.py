@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.clock import Clock
 from app.domain.model import Gateway, TranscriptLock
@@ -195,18 +196,24 @@ def boot_time_ms() -> int:
 def is_local(path: str) -> bool:
     """Whether `path` lies on a disk that no other machine writes to."""
     real = os.path.realpath(path)
-    best, kind = "", ""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                left, _, right = line.partition(" - ")
-                mount = left.split()[4].replace("\\040", " ")
-                inside = real == mount or real.startswith(mount.rstrip("/") + "/")
-                if inside and len(mount) >= len(best):
-                    best, kind = mount, right.split()[0]
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            return _file_system(real, file.read()) in _LOCAL
     except (OSError, IndexError):
         return False
-    return kind in _LOCAL
+
+
+@lru_cache(maxsize=8)
+def _file_system(real: str, mounts: bytes) -> str:
+    """The kind that `real` lies on, of `mounts` (mountinfo): asked in every pass, and they hardly ever change."""
+    best, kind = "", ""
+    for line in filter(None, mounts.decode("utf-8", "replace").split("\n")):
+        left, _, right = line.partition(" - ")
+        mount = left.split()[4].replace("\\040", " ")
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split()[0]
+    return kind
 
 
 def _serves(process: Process, state: StateDir) -> bool | None:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.model import Code, Gateway, Policy, Row, Trail
@@ -25,15 +26,30 @@ _BELIEVED_FOR = 300.0
 BY_TIME_ONLY = (Code.WORKING, Code.SILENT, Code.ORPHANED)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    finding: Finding
-    marks: tuple[tuple[str, Mark | None], ...]
+class Spell(NamedTuple):
+    """For how long what was found stands, if nothing is touched."""
+
     since: int
     until: float
     """Epoch ms: from then on time alone may change the verdict; before `since` a clock was set back."""
     believed_until: float
     """By the monotonic clock."""
+
+    def lasts(self, now: int, monotonic: float) -> bool:
+        return self.since <= now < self.until and monotonic < self.believed_until
+
+
+def shortest(spells: Iterable[Spell]) -> Spell:
+    """What lasts while each of them lasts, of which there is at least one."""
+    since, until, believed_until = zip(*spells, strict=True)
+    return Spell(max(since), min(until), min(believed_until))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    finding: Finding
+    marks: tuple[tuple[str, Mark | None], ...]
+    spell: Spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +71,7 @@ class _Whole:
     findings: tuple[Finding, ...]
     keys: frozenset[str]
     marks: tuple[tuple[str, Mark | None], ...]
-    since: int
-    until: float
-    believed_until: float
+    spell: Spell
 
 
 class Resting:
@@ -83,8 +97,7 @@ class Resting:
         told = stamp is not None and stamp == known.stamp
 
         def stands(kept: _Kept | _Whole) -> bool:
-            in_time = kept.since <= now < kept.until and monotonic < kept.believed_until
-            return in_time and (told or untouched(kept.marks))
+            return kept.spell.lasts(now, monotonic) and (told or untouched(kept.marks))
 
         if known.whole is not None and parents.isdisjoint(known.whole.keys) and stands(known.whole):
             if not told:
@@ -94,6 +107,15 @@ class Resting:
             kept.finding if kept is not None and kept.finding.key not in parents and stands(kept) else None
             for kept in known.rows
         )
+
+    def spell(self, path: str, stamp: int | None) -> Spell | None:
+        """For how long all rows that run in the store at `path` stand while no stamp changes; None where one of them
+        must be looked at, or nobody tells of changes. `stamp` as `of` has it.
+        """
+        known = self._stores.get(path)
+        if known is None or known.whole is None or stamp is None or stamp != known.stamp:
+            return None
+        return known.whole.spell
 
     def keep(
         self, target: StoreTarget, rest: Rest, gateway: Gateway, found: Iterable[Finding], stamp: int | None
@@ -131,7 +153,7 @@ class Resting:
         self._turn += 1
         spread = 1 - (self._turn % 64) / 128  # not all of them in one pass
         believed = self._clock.monotonic() + _BELIEVED_FOR * spread
-        return _Kept(finding, held.marks, self._clock.now(), until, believed)
+        return _Kept(finding, held.marks, Spell(self._clock.now(), until, believed))
 
 
 def _whole(rows: list[_Kept], count: int) -> _Whole | None:
@@ -141,9 +163,7 @@ def _whole(rows: list[_Kept], count: int) -> _Whole | None:
         tuple(kept.finding for kept in rows),
         frozenset(kept.finding.key for kept in rows),
         tuple(mark for kept in rows for mark in kept.marks),
-        max(kept.since for kept in rows),
-        min(kept.until for kept in rows),
-        min(kept.believed_until for kept in rows),
+        shortest(kept.spell for kept in rows),
     )
 
 

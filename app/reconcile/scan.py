@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from app.clock import Clock
-from app.domain.model import FORCEABLE, RUNNING, Code, Evidence, Gateway, Policy, Row
-from app.domain.verdict import judge
+from app.domain.model import RUNNING, Code, Gateway, Policy, Row
 from app.openclaw.folder import FileProblem
 from app.openclaw.notices import Notices
-from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir, state_dir_of
-from app.openclaw.place import OpenPlaces
-from app.openclaw.processes import Bystanders, running_gateway
+from app.openclaw.paths import StateDir, StoreTarget, expand_home, home_dir
 from app.openclaw.sessions_json import StoreProblem
 from app.openclaw.trails import TrailReader
-from app.reconcile.hands import Hand, hand_for
+from app.reconcile.hands import Hand
+from app.reconcile.judging import OVER, Children, Judging
 from app.reconcile.places import Places
 from app.reconcile.report import Finding, Problem, StoreState
-from app.reconcile.resting import Resting
+from app.reconcile.resting import Resting, Spell, shortest
 from app.reconcile.stores import LEFT_OVER, Known, Stores, known_of
-from app.reconcile.watch import Watches
+from app.reconcile.unmoved import Unmoved
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.reconcile.gateways import GatewayLinks
 
 _AT_WORK = (Code.WORKING, Code.WAITING, Code.RECOVERING)
-_OVER = (Code.STUCK, Code.ENDING)
-AT_ONCE = 64
-"""Rows whose folders and files are open at once, and whose tails the disk brings at once."""
 _PENDING_MS = 600_000
 """A child row without a status counts as waiting to run for this long after its last write."""
 
@@ -62,8 +57,6 @@ class Scanner:
         """
         self._lock = threading.RLock()
         self._gateway_given = gateway_of
-        self._gateway_now = gateway_of or running_gateway
-        self._gateway_in_a_pass = gateway_of or partial(running_gateway, bystanders=Bystanders(clock))
         self._links = links
         self._settings = settings
         self._clock = clock
@@ -74,8 +67,7 @@ class Scanner:
         """All that ran in the last pass, store by store."""
         self._shown: dict[str, tuple[Known, tuple[Finding, ...], StoreState]] = {}
         """By path: what was last known of the store, its rows that run, and how both were shown."""
-        self._watches = Watches(clock)
-        self._gateways: dict[str, Gateway] = {}
+        self._unmoved: Unmoved | None = None
         trajectory_dir = (env.get("OPENCLAW_TRAJECTORY_DIR") or "").strip()
         self._elsewhere = os.path.abspath(expand_home(trajectory_dir, home_dir(env))) if trajectory_dir else None
         """Where trajectories are too: of a name that comes there no store's folder tells."""
@@ -84,6 +76,7 @@ class Scanner:
         self._notices = Notices(clock)
         self._stores = Stores(clock, self._policy, settings.store_max_bytes, self._trails, self._notices)
         self._places = Places(settings, env, self._stores.listed)
+        self._judging = Judging(settings, clock, env, self._stores, gateway_of=gateway_of, links=links)
 
     @property
     def state_dirs(self) -> tuple[StateDir, ...]:
@@ -102,6 +95,11 @@ class Scanner:
     def _scan(self, seen: Callable[[StoreTarget], None], skip: frozenset[str]) -> Sight:
         self._notices.begin()
         targets, problems = self._places.targets()
+        self._judging.gateways = {}
+        if not skip and (unmoved := self._unmoved) is not None and self._still(unmoved, targets):
+            self._note_work(targets, unmoved.at_work)
+            return Sight(list(unmoved.stores), problems)
+        self._unmoved = None
         if (paths := {target.path for target in targets}) != self._looked_at:
             self._stores.wake()
             self._shown.clear()
@@ -117,7 +115,6 @@ class Scanner:
             if known is not None:
                 looked.append((target, known))
         children = self._children(looked)
-        self._gateways = {}
         running: list[tuple[Finding, ...]] = []
         for target, known in looked:
             if isinstance(known, Problem):
@@ -126,16 +123,42 @@ class Scanner:
             seen(target)
             running.append(self._running(target, known, children))
             sight.stores.append(self._shown_as(target, known, running[-1]))
-        at_work = {store.target.state_dir for store in sight.stores if not store.codes.isdisjoint(_AT_WORK)}
-        for state_dir in {target.state_dir for target in targets}:
-            self._watches.note_work(state_dir, at_work=state_dir in at_work)
-        sight.stores = [s if s.codes.isdisjoint(_OVER) else self._calmed(s) for s in sight.stores]
+        at_work = frozenset(s.target.state_dir for s in sight.stores if not s.codes.isdisjoint(_AT_WORK))
+        self._note_work(targets, at_work)
+        sight.stores = [s if s.codes.isdisjoint(OVER) else self._judging.calmed(s) for s in sight.stores]
         if running != self._found:
             found = [finding for findings in running for finding in findings]
-            self._watches.forget_all_but({f.name for f in found})
+            self._judging.watches.forget_all_but({f.name for f in found})
             self._trails.forget_all_but({t.path for f in found for t in f.evidence.trails})
+        elif not skip and (spell := self._spell(targets, sight.stores)) is not None:
+            self._unmoved = Unmoved(targets, dict(self._judging.gateways), spell, list(sight.stores), at_work)
         self._found = running  # what is the same value next time is known by being the same object
         return sight
+
+    def _still(self, unmoved: Unmoved, targets: list[StoreTarget]) -> bool:
+        """Whether this pass would see what that one saw."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return self._notices.told_of_nothing and unmoved.still(targets, now, monotonic, self._judging.gateway)
+
+    def _note_work(self, targets: list[StoreTarget], at_work: frozenset[str]) -> None:
+        for state_dir in {target.state_dir for target in targets}:
+            self._judging.watches.note_work(state_dir, at_work=state_dir in at_work)
+
+    def _spell(self, targets: list[StoreTarget], stores: list[StoreState]) -> Spell | None:
+        """For how long all of this stands while no notice comes; None where something must be looked at each time."""
+        if not all(self._stores.stands_by_word(target) for target in targets):
+            return None
+        spells = [Spell(0, math.inf, math.inf)]
+        for store in stores:
+            known = self._stores.known(store.target.path)
+            if known is not None and not known.open_rows:
+                continue
+            stamp = self._notices.stamp(store.target.root, (store.target.folder,))
+            spell = self._resting.spell(store.target.path, stamp)
+            if spell is None:
+                return None
+            spells.append(spell)
+        return shortest(spells)
 
     def _shown_as(self, target: StoreTarget, known: Known, running: tuple[Finding, ...]) -> StoreState:
         """One store as the report has it: as in the pass before, where nothing of it has changed."""
@@ -161,7 +184,7 @@ class Scanner:
             if self._stores.left_over(target):
                 raise StoreProblem("sqlite_store", LEFT_OVER)
             if processes_now:
-                self._gateways.pop(target.state_dir, None)
+                self._judging.gateways.pop(target.state_dir, None)
             return self._judge_now(target, row, known_of(target, rows, self._policy))
 
     def judge_entry(self, target: StoreTarget, key: str) -> tuple[Finding, bytes] | None:
@@ -179,7 +202,7 @@ class Scanner:
             if row is None:
                 settled = next((f for f in (*known.settled, *known.odd) if f.key == key), None)
                 return (settled, b"") if settled is not None else None
-            self._gateways.pop(target.state_dir, None)
+            self._judging.gateways.pop(target.state_dir, None)
             return self._judge_now(target, row, known), known.entries.get(key, b"")
 
     def _judge_now(self, target: StoreTarget, row: Row, own: Known) -> Finding:
@@ -193,68 +216,41 @@ class Scanner:
                 known = self._stores.known(other.path) if seen else self._stores.look(other)
                 if known is not None:
                     looked.append((other, known))
-        with OpenPlaces() as places:
-            return self._judge(target, row, self._children(looked), places, ask_now=True)
+        return self._judging.judged_now(target, row, self._children(looked))
 
     def hand_now(self, target: StoreTarget, row: Row, agent_id: str) -> Hand:
         """Who can write to `row` at this moment, whatever it is found to be. Raises FileProblem."""
         with self._lock:
-            self._gateways.pop(target.state_dir, None)
+            self._judging.gateways.pop(target.state_dir, None)
             if target.kind == "database" and isinstance(seen := self._stores.look(target), Problem):
                 raise FileProblem(seen.code, seen.detail)
-            evidence = Evidence(row, gateway=self._gateway(target.state_dir, now=True))
-            if self._links is not None:
-                evidence = replace(evidence, liveness=self._links.ask(target, row, agent_id))
-            return self._hand(target, evidence, asked=True)
-
-    def _hand(self, target: StoreTarget, evidence: Evidence, *, asked: bool) -> Hand:
-        known = self._stores.known(target.path)
-        return hand_for(
-            target,
-            evidence,
-            self._settings.database_writes,
-            known_schema=known is not None and known.doubt is None,
-            asked=asked,
-        )
+            return self._judging.hand_now(target, row, agent_id)
 
     def successor(self, without: str) -> Scanner:
         """A scanner that remembers what this one does but for the store at `without`, whose read never comes back."""
         heir = Scanner(self._settings, self._clock, self._env, self._gateway_given, self._links)
-        heir._watches, heir._looked_at = self._watches.copy(), set(self._looked_at)
+        heir._judging.watches, heir._looked_at = self._judging.watches.copy(), set(self._looked_at)
         heir._stores.take_over(self._stores, without)
         return heir
 
-    def _running(
-        self, target: StoreTarget, known: Known, children: dict[tuple[str, str], list[str]]
-    ) -> tuple[Finding, ...]:
+    def _running(self, target: StoreTarget, known: Known, children: Children) -> tuple[Finding, ...]:
         """The rows of one store that run: judged, or as they were found where nothing can have changed."""
         rest = self._stores.rest(target.path)
         if rest is None or not known.open_rows or self._elsewhere:
-            return tuple(self._judged(target, known.open_rows, children))
-        gateway = self._gateway(target.state_dir)
+            return tuple(self._judging.judged(target, known.open_rows, children))
+        gateway = self._judging.gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
         stamp = self._notices.stamp(target.root, (target.folder,))
         kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows), stamp=stamp)
         if all(kept):
             return cast(tuple[Finding, ...], kept)
         changed = [row for old, row in zip(kept, known.open_rows, strict=True) if old is None]
-        judged = iter(self._judged(target, changed, children))
+        judged = iter(self._judging.judged(target, changed, children))
         found = tuple(old or next(judged) for old in kept)
         self._resting.keep(target, rest, gateway, found, stamp)
         return found
 
-    def _judged(
-        self, target: StoreTarget, rows: Sequence[Row], children: dict[tuple[str, str], list[str]]
-    ) -> list[Finding]:
-        found: list[Finding] = []
-        for at in range(0, len(rows), AT_ONCE):
-            with OpenPlaces() as places:
-                self._stores.ask_ahead(target, rows[at : at + AT_ONCE], places)
-                found += (self._judge(target, row, children, places) for row in rows[at : at + AT_ONCE])
-        return found
-
-    def _children(self, looked: list[tuple[StoreTarget, Known | Problem]]) -> dict[tuple[str, str], list[str]]:
-        """Who works for whom: by state dir and key of the parent, the keys that run or wait to run."""
+    def _children(self, looked: list[tuple[StoreTarget, Known | Problem]]) -> Children:
         children: dict[tuple[str, str], list[str]] = {}
         now = self._clock.now()
         for target, known in looked:
@@ -262,66 +258,3 @@ class Scanner:
                 if row.status == RUNNING or now - (row.updated_at or 0) < _PENDING_MS:
                     children.setdefault((target.state_dir, parent), []).append(row.key)
         return children
-
-    def _judge(
-        self,
-        target: StoreTarget,
-        row: Row,
-        children: dict[tuple[str, str], list[str]],
-        places: OpenPlaces,
-        *,
-        ask_now: bool = False,
-    ) -> Finding:
-        """Gather the evidence for one running row and judge it; `ask_now` waits for the gateway's answer."""
-        now = self._clock.now()
-        if row.problem or row.status != RUNNING:
-            evidence = Evidence(row)
-            return Finding(target, evidence, judge(evidence, self._policy, now))
-        evidence = self._stores.evidence(target, row, places)
-        watched, witnessed = self._watches.watched((target.path, row.key), evidence)
-        evidence = replace(
-            evidence,
-            children=tuple(k for k in children.get((target.state_dir, row.key), ()) if k != row.key),
-            gateway=self._gateway(target.state_dir, now=ask_now),
-            watched=watched,
-            witnessed=witnessed,
-            calm=self._watches.calm(target.state_dir),
-        )
-        finding = Finding(target, evidence, judge(evidence, self._policy, now))
-        if finding.verdict.code not in FORCEABLE:
-            return finding
-        asked = ask_now or finding.verdict.code in _OVER
-        if asked:
-            evidence = self._stores.claimed(target, evidence)
-            finding = Finding(target, evidence, judge(evidence, self._policy, now))
-            if finding.verdict.code not in FORCEABLE:
-                return finding
-        if self._links is not None and asked:
-            ask = self._links.ask if ask_now else self._links.remembered
-            evidence = replace(evidence, liveness=ask(target, row, finding.agent_id))
-            finding = Finding(target, evidence, judge(evidence, self._policy, self._clock.now()))
-            if finding.verdict.code not in FORCEABLE:
-                return finding
-        return replace(finding, hand=self._hand(target, evidence, asked=asked))
-
-    def _calmed(self, store: StoreState) -> StoreState:
-        """`store`, whose sessions that are over are judged again with what this pass knows of the others."""
-        calm, now = self._watches.calm(store.target.state_dir), self._clock.now()
-
-        def again(finding: Finding) -> Finding:
-            evidence = replace(finding.evidence, calm=calm)
-            verdict = judge(evidence, self._policy, now)
-            due_at = self._watches.steady(finding.name, verdict.due_at, now)
-            return replace(finding, evidence=evidence, verdict=replace(verdict, due_at=due_at))
-
-        return replace(store, open=tuple(again(f) if f.verdict.code in _OVER else f for f in store.open))
-
-    def _gateway(self, state_dir: str, *, now: bool = False) -> Gateway:
-        """The gateway of a state dir, looked for once a pass; `now` looks at every process."""
-        if state_dir not in self._gateways:
-            look = self._gateway_now if now else self._gateway_in_a_pass
-            try:
-                self._gateways[state_dir] = look(state_dir_of(state_dir, self._env))
-            except OSError as error:
-                self._gateways[state_dir] = Gateway("unknown", None, f"processes cannot be listed: {error.strerror}")
-        return self._gateways[state_dir]

@@ -145,6 +145,13 @@ class Stores:
         at_rest = self._at_rest.get(path)
         return at_rest.rest if at_rest is not None else None
 
+    def stands_by_word(self, target: StoreTarget) -> bool:
+        """Whether what `look` says of it stands until a notice comes, without anything being looked at."""
+        at_rest = self._at_rest.get(target.path)
+        if at_rest is None or at_rest.stamp is None:
+            return False
+        return at_rest.stamp == self._notices.stamp(target.root, at_rest.folders)
+
     def wake(self) -> None:
         """Believe of no store that it rests: which stores there are is another question now."""
         self._at_rest.clear()

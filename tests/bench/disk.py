@@ -20,7 +20,7 @@ from app.openclaw.sessions_json import read_pieces, read_rows, spans_in
 from app.openclaw.trails import TrailReader
 from app.openclaw.trajectory import read_tail
 from app.reconcile.asking import Ask
-from app.reconcile.scan import AT_ONCE
+from app.reconcile.judging import AT_ONCE
 from tests.bench.measure import Line, Measured, against, floor, timed
 from tests.bench.passes import reconciler_on
 from tests.faults.crowd import Crowd

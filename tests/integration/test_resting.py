@@ -23,6 +23,7 @@ from app.openclaw.rest import rest_of
 from app.openclaw.sessions_json import read_rows
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.report import Finding, Report
+from tests.databases import LOCKED_OUT, recorded
 from tests.world import ABSENT, World, finding_of, run_pass, running_since
 
 SESSION = "eda752ec-319b-460b-b144-ad4be7bab4af"
@@ -170,6 +171,11 @@ def a_link_to_a_database_comes(world: World) -> None:
     the_rows_move_to_a_database(world)
 
 
+def the_configuration_names_another_store(world: World) -> None:
+    config = {"session": {"store": str(world.folder / "elsewhere" / "sessions.json")}}
+    (world.state / "openclaw.json").write_text(json.dumps(config))
+
+
 def more_happens_than_the_system_tells(world: World) -> None:
     for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 10):
         (world.sessions() / str(number % 2)).touch()
@@ -193,6 +199,7 @@ SEEN: list[tuple[Callable[[World], None], Code | None]] = [
     (another_state_dir_takes_its_place, Code.ENDING),
     (a_child_begins_at_a_new_agent, Code.WAITING),
     (a_link_to_a_database_comes, None),
+    (the_configuration_names_another_store, None),
     (more_happens_than_the_system_tells, Code.ENDING),
 ]
 """What happens, and the verdict in the next pass; None: the session is not judged any more."""
@@ -235,6 +242,50 @@ def test_nothing_is_read_of_what_rests(at_work: AtWork) -> None:
         at_work.world.clock.advance(5)
         assert at_work.next_pass() is at_work.finding
     assert at_work.reconciler.scanner.bytes_read == before
+
+
+@pytest.mark.parametrize(("at_work", "comes"), [("told of changes", False), ("not told", True)], indirect=["at_work"])
+def test_a_pass_comes_to_no_store_where_it_is_told_that_nothing_happened(at_work: AtWork, comes: bool) -> None:
+    report, steps = at_work.reconciler.report, at_work.reconciler.steps
+    now = run_pass(at_work.reconciler)
+    assert (at_work.reconciler.steps > steps) is comes
+    assert now.stores == report.stores
+
+
+def test_a_session_falls_silent_in_the_first_pass_behind_its_time(at_work: AtWork) -> None:
+    silent_after = at_work.reconciler.settings.silent_after_seconds
+    transcript = at_work.world.sessions() / f"{SESSION}.jsonl"
+    os.utime(transcript, ns=(0, 0))  # so that the trajectory's is the last sign of life
+    evidence = finding_of(at_rest(at_work.reconciler), KEY).evidence
+    signs = [evidence.row.started_at or 0, *(trail.last.ts for trail in evidence.trails if trail.last)]
+    falls_silent = max(signs) + silent_after * 1000
+    while (now := at_work.world.clock.now()) < falls_silent + 3_000:
+        expected = Code.WORKING if now < falls_silent else Code.SILENT
+        assert at_work.next_pass().verdict.code is expected, falls_silent - now
+        at_work.world.clock.advance(min(7, max(1, (falls_silent - now) / 2_000)))
+
+
+def test_how_long_nobody_has_been_at_work_counts_from_the_last_pass_that_saw_somebody(at_work: AtWork) -> None:
+    at_work.world.clock.advance(20)
+    assert at_work.next_pass() is at_work.finding
+    at_work.world.clock.advance(5)
+    the_turn_ends(at_work.world)
+    assert at_work.next_pass().evidence.calm == 5
+
+
+def test_a_database_in_which_nothing_runs_is_looked_at_in_every_pass(world: World) -> None:
+    database = recorded(world)
+    reconciler = world.reconciler()
+    for finding in list(run_pass(reconciler).open()):
+        database.edit(finding.key, status="done")
+    assert list(at_rest(reconciler).open()) == []
+    database.edit(LOCKED_OUT, status="running")
+    assert [f.key for f in run_pass(reconciler).open()] == [LOCKED_OUT]
+
+
+def test_a_store_that_is_to_be_left_out_is_shown_so_in_the_next_pass(at_work: AtWork) -> None:
+    at_work.reconciler.skipped.add(str(at_work.world.store()))
+    assert [p.code for p in run_pass(at_work.reconciler).problems()] == ["not_answering"]
 
 
 def test_a_store_at_rest_is_the_very_same_in_the_next_report(at_work: AtWork) -> None:

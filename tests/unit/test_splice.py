@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, splice_rows, unsplice
+from app.domain.splice import CannotSplice, Edit, FieldEdit, Span, splice, splice_rows, unsplice
 
 KEY = "agent:main:a"
 FIELDS: dict[str, str | int | bool] = {"status": "done", "endedAt": 200, "runtimeMs": 100, "abortedLastRun": False}
@@ -196,3 +196,27 @@ def test_where_one_of_several_rows_cannot_be_changed_none_is(store: bytes, said:
     with pytest.raises(CannotSplice) as refused:
         splice_rows(store, {"a": FIELDS, "b": FIELDS})
     assert str(refused.value) == said
+
+
+def test_where_a_row_stands_is_believed_and_the_rest_of_the_store_is_not_gone_through() -> None:
+    store = b'neither this {"status":"running"} nor that'
+    spans = {"a": Span(13, 33)}
+    new, (edit,) = splice_rows(store, {"a": {"status": "done"}}, spans)
+    assert new == b'neither this {"status":"done"} nor that'
+    assert unsplice(new, edit, {"a": Span(13, 30)}) == store
+
+
+@pytest.mark.parametrize("span", [Span(12, 33), Span(13, 32), Span(13, 34), Span(14, 33)])
+def test_what_is_no_whole_object_where_a_row_is_said_to_stand_is_left_alone(span: Span) -> None:
+    with pytest.raises(CannotSplice, match="the row cannot be changed"):
+        splice_rows(b'{"a":1, "b":x{"status":"running"}y}', {"b": {"status": "done"}}, {"b": span})
+
+
+def test_a_row_of_which_nobody_knows_where_it_stands_is_not_there() -> None:
+    with pytest.raises(CannotSplice, match="no such session"):
+        splice_rows(b'{"a":{"status":"running"}}', {"a": {"status": "done"}}, {"b": Span(5, 25)})
+
+
+def test_another_row_that_is_there_twice_is_not_in_the_way() -> None:
+    store = b'{"b":{},"agent:main:a":{"status":"running"},"b":{}}'
+    assert splice(store, KEY, {"status": "done"})[0] == store.replace(b"running", b"done")
