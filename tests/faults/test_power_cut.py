@@ -22,6 +22,9 @@ from tests.faults.power.scenes import (
     OUTRUN,
     REPAIR,
     SCENES,
+    TOGETHER,
+    TOGETHER_CROSSED,
+    TOGETHER_OUTRUN,
     UNDO,
     Play,
     Stage,
@@ -37,6 +40,10 @@ BOUNDED = [
     *(Stage(disk, PROTOCOL, UNDO) for disk in (NO_AUTO_DA_ALLOC, BTRFS)),
     *(Stage(disk, PROTOCOL, REPAIR, BYSTANDER) for disk in (NO_AUTO_DA_ALLOC, XFS)),
     Stage(EXT4, PROTOCOL, CROSSED, FLUSHER),
+    *(Stage(disk, PROTOCOL, TOGETHER) for disk in DISKS),
+    *(Stage(disk, PROTOCOL, TOGETHER, BYSTANDER) for disk in (NO_AUTO_DA_ALLOC, XFS)),
+    *(Stage(disk, PROTOCOL, TOGETHER_CROSSED) for disk in (EXT4, BTRFS)),
+    Stage(XFS, PROTOCOL, TOGETHER_OUTRUN),
 ]
 LONG = [
     *(Stage(disk, PROTOCOL, scene, who) for disk in DISKS for scene in SCENES for who in (NOBODY, BYSTANDER)),
@@ -67,15 +74,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             stages = LONG if soak else BOUNDED
         case "test_a_step_that_is_left_out_is_seen":
             for variant in ABLATIONS:
-                seen_by = [Stage(disk, variant, REPAIR, who) for disk, who in SEEN_BY[variant.name]]
-                stages += seen_by if soak else seen_by[:1]
+                for scene in (REPAIR, TOGETHER):
+                    seen_by = [Stage(disk, variant, scene, who) for disk, who in SEEN_BY[variant.name]]
+                    stages += seen_by if soak else seen_by[:1]
         case "test_a_gateway_version_that_we_put_back_is_durable_although_the_gateway_does_not_sync":
             disks = DISKS if soak else (XFS,)
             stages = [Stage(disk, PROTOCOL, CROSSED, NOBODY, gateway_syncs=False) for disk in disks]
         case "test_a_second_power_cut_while_the_first_is_mended_loses_nothing_either":
-            several = [(disk, scene) for disk in DISKS for scene in (REPAIR, UNDO, OUTRUN, CROSSED)]
-            stages = [Stage(disk, PROTOCOL, scene, BYSTANDER) for disk, scene in several if soak or scene == CROSSED]
-            stages = stages if soak else stages[:1]
+            several = (REPAIR, UNDO, OUTRUN, CROSSED, TOGETHER, TOGETHER_CROSSED)
+            stages = [Stage(disk, PROTOCOL, scene, BYSTANDER) for disk in DISKS for scene in several]
+            if not soak:
+                stages = [stage for stage in stages if stage.disk == EXT4 and stage.scene in (CROSSED, TOGETHER)]
     metafunc.parametrize("stage", stages, ids=lambda s: f"{s.variant.name}: {s}" if s.variant != PROTOCOL else str(s))
 
 

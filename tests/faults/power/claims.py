@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from app.audit.log import AuditLog, AuditUnavailable
 from app.audit.models import Attempt, Outcome
 from app.openclaw.swap import OWN_PREFIX
 from tests.faults.power.disk import CannotMount, mounted
-from tests.faults.power.scenes import NEXT_PASSES, Moment, Played, Versions
+from tests.faults.power.scenes import NEXT_PASSES, Moment, Played
+from tests.faults.power.versions import Versions, sha256
 from tests.world import World, attempts, run_pass
 
 
@@ -67,50 +67,65 @@ def _at_the_mount(played: Played, moment: Moment) -> tuple[list[tuple[str, str]]
     except (AuditUnavailable, AssertionError, sqlite3.Error) as error:
         return [*found, ("the audit database opens", str(error))], []
     mine = [a for a in left if a.kind == played.kind]
-    digest = hashlib.sha256(store).hexdigest()
-    if store in versions.ours() and not any(a.new_sha256 == digest for a in mine):
+    done = versions.done_in(store)
+    if store in versions.ours() and not any(a.new_sha256 == sha256(store) for a in mine):
         found.append(("a new version in place has its intent in the audit", f"{len(mine)} intents"))
-    if moment.intended and not mine:
-        found.append(("an intent that was confirmed is there", "none"))
-    if any(a.outcome == Outcome.APPLIED for a in mine) and store != versions.last:
-        found.append(("where the audit says `applied` the new version is in place", _described(store, versions)))
-    if moment.reported == Outcome.APPLIED and store != versions.last:
-        found.append(("a success that was reported survives", _described(store, versions)))
-    if moment.reported is not None and not any(a.outcome for a in mine):
-        found.append(("an outcome that was confirmed is there", "none"))
+    for key in done - {a.session_key for a in mine if versions.lives_on(a.new_sha256, store)}:
+        found.append(("a new version in place has its intent in the audit", f"none of {key}"))
+    for key in moment.intended - {a.session_key for a in mine}:
+        found.append(("an intent that was confirmed is there", f"none of {key}"))
+    for applied in (a for a in mine if a.outcome == Outcome.APPLIED):
+        lives = store in versions.lasting() and versions.lives_on(applied.new_sha256, store)
+        if not lives or applied.session_key not in done:
+            found.append(("where the audit says `applied` the new version is in place", _described(store, versions)))
+    for key, outcome in moment.reported:
+        if outcome == Outcome.APPLIED and (store not in versions.lasting() or key not in done):
+            found.append(("a success that was reported survives", f"{key}: {_described(store, versions)}"))
+        if not any(a.outcome for a in mine if a.session_key == key):
+            found.append(("an outcome that was confirmed is there", f"none of {key}"))
     return found, left
 
 
 def _after_the_start(played: Played, moment: Moment, left: list[Attempt]) -> list[tuple[str, str]]:
-    world, versions = played.world, played.versions
+    world, versions = played.world, played.versions.until(_last_arrived(played, moment))
     world.clock.wall, world.clock.mono = moment.wall, moment.mono
+    beside, done = _ours_beside(world), versions.done_in(world.store().read_bytes())
     reconciler = world.reconciler()
     found: list[tuple[str, str]] = []
     first, *later = NEXT_PASSES
     world.clock.advance(first)
     run_pass(reconciler)
     store = world.store().read_bytes()
-    digest = hashlib.sha256(store).hexdigest()
-    for attempt in attempts(reconciler):
-        was_open = any(a.id == attempt.id and a.outcome is None for a in left)
-        if was_open and (attempt.outcome == Outcome.APPLIED) != (attempt.new_sha256 == digest):
-            found.append(("the audit says what became of it", f"{attempt.outcome}; {_described(store, versions)}"))
+    was_open = {a.id for a in left if a.outcome is None}
+    for attempt in (a for a in attempts(reconciler) if a.id in was_open):
+        lives = versions.lives_on(attempt.new_sha256, store)
+        if (attempt.outcome == Outcome.APPLIED) != (lives and attempt.session_key in versions.done_in(store)):
+            what = f"{attempt.session_key} {attempt.outcome}; {_described(store, versions)}"
+            found.append(("the audit says what became of it", what))
     for seconds in later:
         world.clock.advance(seconds)
         run_pass(reconciler)
     now, told = world.store().read_bytes(), attempts(reconciler)
     if now not in _in_the_end(played, moment, store):
         found.append(("the row is settled in the end, every other byte as it was", _described(now, versions)))
-    litter = sorted(p.name for p in world.sessions().iterdir() if p.name.startswith(OWN_PREFIX))
-    if litter:
+    for attempt in (a for a in told if a.id in was_open and a.outcome == Outcome.UNKNOWN):
+        if attempt.session_key in done or any(attempt.files_named in name for name in beside):
+            found.append(("the audit says what became of it", f"{attempt.session_key} unknown, and the disk tells"))
+    if litter := _ours_beside(world):
         found.append(("no litter is left", str(litter)))
     unfinished = [a for a in told if a.outcome is None or a.finished_at is None]
     if unfinished:
         found.append(("no attempt is left open", str([(a.outcome, a.looks) for a in unfinished])))
-    live = [a for a in told if a.kind == played.kind and a.outcome == Outcome.APPLIED]
-    if now in versions.ours() and [a.new_sha256 for a in live] != [hashlib.sha256(now).hexdigest()]:
-        found.append(("exactly one attempt says that it wrote what is there", str([a.outcome for a in told])))
+    for key in versions.done_in(now) if now in versions.ours() else ():
+        live = [a for a in told if (a.kind, a.session_key, a.outcome) == (played.kind, key, Outcome.APPLIED)]
+        if len(live) != 1 or not versions.lives_on(live[0].new_sha256, now):
+            said = str([a.outcome for a in told if a.session_key == key])
+            found.append(("exactly one attempt says that it wrote what is there", f"{key}: {said}"))
     return found
+
+
+def _last_arrived(played: Played, moment: Moment) -> int:
+    return len(played.versions.gateway) - 1 if moment.arrived is None else moment.arrived
 
 
 def _in_the_end(played: Played, moment: Moment, store: bytes) -> set[bytes]:
@@ -118,6 +133,10 @@ def _in_the_end(played: Played, moment: Moment, store: bytes) -> set[bytes]:
         return {store}  # an undo that did not happen is not done by anybody else
     made = played.versions.made
     return set(made) if moment.arrived is None else {made[moment.arrived]}
+
+
+def _ours_beside(world: World) -> list[str]:
+    return sorted(p.name for p in world.sessions().iterdir() if p.name.startswith(OWN_PREFIX))
 
 
 def read_audit(world: World) -> list[Attempt]:
@@ -141,6 +160,8 @@ def _described(store: bytes, versions: Versions | None = None) -> str:
         return f"the gateway's version {versions.gateway.index(store)}"
     if versions is not None and store in versions.made:
         return f"what was made of the gateway's version {versions.made.index(store)}"
+    if versions is not None and versions.done_in(store):
+        return f"the gateway's version {len(versions.made) - 1} with {', '.join(versions.done_in(store))} settled alone"
     if not store.strip(b"\0"):
         return f"{len(store)} bytes, nothing in them"
     try:

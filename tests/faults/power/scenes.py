@@ -1,8 +1,7 @@
-"""A repair, an undo and a crossed repair on an image, with the power cut after each of their steps."""
+"""A repair, an undo, a crossed repair and two settled together on an image, the power cut after each of their steps."""
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from app.reconcile.asking import Ask
 from app.reconcile.file_hand import MOST_TRIES
 from tests.faults.power.disk import Cut, Disk, Power, bystander, copy_image, flush, flusher, format_image, mounted
 from tests.faults.power.steps import Steps, Variant
-from tests.world import STUCK_KEY, World, attempts, run_for, run_pass
-
-OTHER = "agent:main:other"
+from tests.faults.power.versions import ONE, TWO, Versions, add_the_other, gateway_write, pad, settled
+from tests.world import World, attempts, run_for, run_pass
 
 REPAIR = "repair"
 UNDO = "undo"
@@ -25,8 +23,16 @@ CROSSED = "crossed repair"
 """The gateway writes in the instant of our exchange."""
 REFUSED = "refused repair"
 """It is outrun until it gives up; a later one succeeds."""
-SCENES = (REPAIR, UNDO, OUTRUN, CROSSED, REFUSED)
-_GATEWAY_WRITES = {OUTRUN: 1, CROSSED: 1, REFUSED: MOST_TRIES}
+TOGETHER = "two together"
+"""Two sessions fall due at once, and are settled by one publishing."""
+TOGETHER_OUTRUN = "two together, outrun"
+TOGETHER_CROSSED = "two together, crossed"
+"""Each of them is settled by itself then."""
+SCENES = (REPAIR, UNDO, OUTRUN, CROSSED, REFUSED, TOGETHER, TOGETHER_OUTRUN, TOGETHER_CROSSED)
+_OF_TWO = (TOGETHER, TOGETHER_OUTRUN, TOGETHER_CROSSED)
+_CROSSED = (CROSSED, TOGETHER_CROSSED)
+_OUTRUN = (OUTRUN, REFUSED, TOGETHER_OUTRUN)
+_GATEWAY_WRITES = {OUTRUN: 1, CROSSED: 1, REFUSED: MOST_TRIES, TOGETHER_OUTRUN: 1, TOGETHER_CROSSED: 1}
 
 NEXT_PASSES = (30.0, 121.0, 1.0, 4.0, 56.0, 5.0)
 """Seconds before each pass after the next start: the row is watched for 120, settled if need be, and looked at after 1,
@@ -69,37 +75,12 @@ class Moment:
     cut: Cut
     wall: int
     mono: float
-    intended: bool
-    """The audit has confirmed the intent."""
-    reported: str | None
-    """The outcome that the audit has confirmed last."""
+    intended: frozenset[str]
+    """The sessions whose intent the audit has confirmed."""
+    reported: tuple[tuple[str, str], ...]
+    """Sessions, each with the outcome that the audit has confirmed last."""
     arrived: int | None
     """Which of the gateway's versions was the newest on the disk; None where the gateway does not sync."""
-
-
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """Every version of the store that there ever was, byte for byte."""
-
-    gateway: tuple[bytes, ...]
-    """The one that stood before, and what the gateway wrote in between."""
-    made: tuple[bytes, ...]
-    """What we make of each of them."""
-    stepped_back: bool = False
-    """What we made of the first was in place, and was taken back."""
-
-    @property
-    def last(self) -> bytes:
-        return self.made[-1]
-
-    def until(self, arrived: int) -> Versions:
-        """What there was when the gateway had come to its write number `arrived`."""
-        end = arrived + 1
-        return Versions(self.gateway[:end], self.made[:end], self.stepped_back and arrived > 0)
-
-    def ours(self) -> tuple[bytes, ...]:
-        """What we ever put in place."""
-        return (self.made[-1], self.made[0]) if self.stepped_back else (self.made[-1],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +106,6 @@ class Play:
         self._at = folder / "mnt"
         self._at.mkdir(exist_ok=True)
         self._moments: list[Moment] = []
-        self._intended = False
-        self._reported: str | None = None
         self._arrived = 0
         self._flushing = False
 
@@ -145,12 +124,14 @@ class Play:
         """What follows a power cut; the power may go once more in it."""
         image, world = self._folder / "live.img", played.world
         copy_image(moment.cut.image, image)
-        self._intended, self._reported, self._arrived = moment.intended, moment.reported, moment.arrived or 0
+        self._arrived = moment.arrived or 0
         world.clock.wall, world.clock.mono = moment.wall, moment.mono
         with mounted(self._stage.disk, image, self._at):
             try:
                 power, reconciler = Power(image, self._at, self._copies), world.reconciler()
                 steps = self._steps(world, power)
+                steps.intended.update(moment.intended)
+                steps.reported.update(moment.reported)
                 with steps.watched():
                     for seconds in NEXT_PASSES:
                         world.clock.advance(seconds)
@@ -163,14 +144,19 @@ class Play:
         stage = self._stage
         ended_at = world.stuck()
         if stage.padding:
-            _pad(world, stage.padding)
+            pad(world, stage.padding)
+        if stage.scene in _OF_TWO:
+            add_the_other(world)
         running = world.store().read_bytes()
         reconciler = world.reconciler()
         run_for(reconciler, world.clock, 115, step=23)
         earlier: Attempt | None = None
-        gateway = (running, *(_gateway_write(running, n) for n in range(_GATEWAY_WRITES.get(stage.scene, 0))))
-        made = tuple(_settled(v, ended_at) for v in gateway)
-        versions = Versions(gateway, made, stepped_back=stage.scene == CROSSED)
+        keys = TWO if stage.scene in _OF_TWO else ONE
+        gateway = (running, *(gateway_write(running, n) for n in range(_GATEWAY_WRITES.get(stage.scene, 0))))
+        made = tuple(settled(v, ended_at, keys) for v in gateway)
+        alone = tuple({key: settled(v, ended_at, (key,)) for key in keys} for v in gateway if len(keys) > 1)
+        apart = stage.scene in (TOGETHER_OUTRUN, TOGETHER_CROSSED)
+        versions = Versions(gateway, made, stage.scene in _CROSSED, keys, alone, apart)
         if stage.scene == UNDO:
             run_for(reconciler, world.clock, 200, step=20)
             (earlier,) = attempts(reconciler)
@@ -187,6 +173,11 @@ class Play:
                 world.clock.advance(seconds)
                 run_pass(reconciler)
         assert world.store().read_bytes() == versions.last, "the scene was played as it was written"
+        told = [(a.session_key, a.outcome) for a in attempts(reconciler) if a.published_with is not None]
+        outcome = "applied" if stage.scene == TOGETHER else "refused"
+        assert sorted(told) == sorted((key, outcome) for key in keys if stage.scene in _OF_TWO), (
+            "and so were its attempts"
+        )
         return Played(stage, "undo" if earlier else "settle", world, versions, self._moments)
 
     def _steps(self, world: World, power: Power, gateway: tuple[bytes, ...] = ()) -> Steps:
@@ -198,17 +189,14 @@ class Play:
                 _write_as_the_gateway(world, gateway[self._arrived], synced=stage.gateway_syncs)
 
         def after(step: str) -> None:
-            self._note(step)
-            if stage.scene in (OUTRUN, REFUSED) and step == "fsync ours":
+            if stage.scene in _OUTRUN and step == "fsync ours":
                 write()
             self._interfere(world, steps, step)
             arrived = self._arrived if stage.gateway_syncs else None
-            clock = world.clock
-            self._moments.append(
-                Moment(step, power.cut(), clock.wall, clock.mono, self._intended, self._reported, arrived)
-            )
+            promised = frozenset(steps.intended), tuple(sorted(steps.reported.items()))
+            self._moments.append(Moment(step, power.cut(), world.clock.wall, world.clock.mono, *promised, arrived))
 
-        steps = Steps(stage.variant, after, write if stage.scene == CROSSED else lambda: None)
+        steps = Steps(stage.variant, after, write if stage.scene in _CROSSED else lambda: None)
         return steps
 
     def _interfere(self, world: World, steps: Steps, step: str) -> None:
@@ -220,40 +208,6 @@ class Play:
         elif stage.adversary == FLUSHER and step == stage.flush_from:
             self._flushing = True
             bystander(stage.disk, world.folder)
-
-    def _note(self, step: str) -> None:
-        """What is promised from here on."""
-        match step.split(": "):
-            case ["audit", "intent"]:
-                self._intended = self._stage.variant.intent == "before the publish"
-            case ["audit", "plan" | "look"]:
-                pass
-            case ["audit", outcome]:
-                self._intended, self._reported = True, outcome
-
-
-def _settled(data: bytes, ended_at: int) -> bytes:
-    """The version with the four fields as the gateway would have written them, every other byte as it was."""
-    started_at = json.loads(data)[STUCK_KEY]["startedAt"]
-    running = f'"status": "running",\n    "startedAt": {started_at}'
-    settled = (
-        f'"status": "failed",\n    "startedAt": {started_at},\n    "endedAt": {ended_at},\n'
-        f'    "runtimeMs": {ended_at - started_at}'
-    )
-    assert data.count(running.encode()) == 1
-    return data.replace(running.encode(), settled.encode())
-
-
-def _pad(world: World, size: int) -> None:
-    rows = world.rows()
-    rows.update({f"agent:main:pad{n}": {"sessionId": f"p{n}", "label": "x" * 4_000} for n in range(size // 4_000)})
-    world.write_store(json.dumps(rows, indent=2, ensure_ascii=False).encode())
-
-
-def _gateway_write(data: bytes, number: int) -> bytes:
-    rows = json.loads(data)
-    rows[OTHER] = {"sessionId": "o", "label": f"the gateway's write {number}, in the very moment of ours"}
-    return json.dumps(rows, indent=2, ensure_ascii=False).encode()
 
 
 def _write_as_the_gateway(world: World, data: bytes, *, synced: bool) -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -65,6 +65,10 @@ class Steps:
         """Descriptors of files whose sync was put off."""
         self.written: list[int] = []
         """A descriptor of every file that was opened for writing."""
+        self.intended: set[str] = set()
+        """The sessions whose intent the audit has confirmed."""
+        self.reported: dict[str, str] = {}
+        """By session, the outcome that the audit has confirmed last."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -170,25 +174,32 @@ class Steps:
 
     def _follow_audit(self, patch: pytest.MonkeyPatch) -> None:
         first, change, look = AuditLog.open, AuditLog.change, AuditLog.add_look
-        waiting: dict[str, tuple[Attempt, dict[str, Any]]] = {}
+        known: dict[str, Attempt] = {}
+        waiting: dict[str, Attempt] = {}
 
-        def opened(audit: AuditLog, attempt: Attempt) -> None:
+        def opened(audit: AuditLog, *attempts: Attempt) -> None:
+            known.update({a.id: a for a in attempts})
             if self._variant.intent == "after the publish":
-                waiting[attempt.id] = (attempt, {})
+                waiting.update({a.id: a for a in attempts})
             else:
-                first(audit, attempt)
+                first(audit, *attempts)
+                self.intended.update(a.session_key for a in attempts)
             self.done("audit: intent")
 
-        def changed(audit: AuditLog, attempt_id: str, **values: Any) -> None:
+        def changed(audit: AuditLog, *attempt_ids: str, **values: Any) -> None:
             outcome = values.get("outcome")
-            if attempt_id in waiting and outcome is None:
-                waiting[attempt_id][1].update(values)
+            if outcome is None and waiting.keys() >= set(attempt_ids):
+                waiting.update({i: replace(waiting[i], **values) for i in attempt_ids})
             else:
-                if attempt_id in waiting:
-                    attempt, plan = waiting.pop(attempt_id)
-                    first(audit, attempt)
-                    values = {**plan, **values}
-                change(audit, attempt_id, **values)
+                late = [waiting.pop(i) for i in attempt_ids if i in waiting]
+                if late:
+                    first(audit, *late)
+                change(audit, *attempt_ids, **values)
+            if outcome is not None:
+                for attempt in (known.get(i) or audit.get(i) for i in attempt_ids):
+                    assert attempt is not None
+                    self.intended.add(attempt.session_key)
+                    self.reported[attempt.session_key] = outcome
             self.done(f"audit: {outcome}" if outcome else "audit: plan")
 
         def looked(audit: AuditLog, attempt_id: str, look_: dict[str, Any], **values: Any) -> None:
