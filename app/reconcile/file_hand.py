@@ -109,10 +109,8 @@ class FileHand:
             outcome, why = stop.outcome, str(stop)
         except StoreBusy as error:
             busy, outcome, why = error, Outcome.REFUSED, str(error)
-        except (NoExchange, WriteFailed, FileProblem, StoreProblem, CannotSplice) as error:
+        except (FileProblem, StoreProblem, CannotSplice) as error:
             outcome, why = Outcome.REFUSED, str(error)
-        except (NotDurable, VersionsKept) as error:
-            outcome, why = Outcome.UNKNOWN, str(error)
         done = write_outcome(
             self._audit,
             self._clock,
@@ -130,9 +128,14 @@ class FileHand:
     def put_in_place(self, folder: Folder, target: StoreTarget, change: Change) -> str | None:
         """Publish, and remember how. Gives the mode; None where a write of the gateway crossed, which is live again.
 
-        Raises what `publish` does.
+        Raises StoreChanged, and Stop where it failed.
         """
-        published = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
+        try:
+            published = publish(folder, target.name, change, allow_rename=self._settings.weak_stores == "rename")
+        except (NoExchange, WriteFailed, FileProblem) as error:
+            raise Stop(Outcome.REFUSED, str(error)) from error
+        except (NotDurable, VersionsKept) as error:
+            raise Stop(Outcome.UNKNOWN, str(error)) from error
         if not isinstance(published, Published):
             return None
         self.modes[target.path] = published.mode

@@ -19,13 +19,11 @@ from app.domain.model import Row, Settlement
 from app.domain.splice import CannotSplice, splice_rows
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget
-from app.openclaw.publish import Change, NoExchange, NotDurable, StoreChanged, read_for_writing
+from app.openclaw.publish import Change, StoreChanged, read_for_writing
 from app.openclaw.quiet import StoreBusy, is_quiet, sole_writer
 from app.openclaw.sessions_json import StoreProblem, read_pieces, rows_of, spans_in
-from app.openclaw.stepping_back import VersionsKept
-from app.openclaw.swap import WriteFailed
 from app.reconcile.asking import Ask, NotStuck, agree
-from app.reconcile.attempts import intent_to_settle, write_outcomes
+from app.reconcile.attempts import Stop, intent_to_settle, write_outcomes
 from app.reconcile.file_hand import FileHand
 from app.reconcile.hands import FILE
 from app.reconcile.leftovers import anything_left
@@ -122,10 +120,8 @@ class Together:
                 outcome, why, crossings = Outcome.REFUSED, _IN_BETWEEN, 1
         except StoreChanged:
             outcome, why = Outcome.REFUSED, _IN_BETWEEN
-        except (NoExchange, WriteFailed, FileProblem) as error:
-            outcome, why = Outcome.REFUSED, str(error)
-        except (NotDurable, VersionsKept) as error:
-            outcome, why = Outcome.UNKNOWN, str(error)
+        except Stop as stop:
+            outcome, why = stop.outcome, str(stop)
         left = anything_left(folder, attempts[0])
         return write_outcomes(
             self._audit, self._clock, attempts, outcome, why, left=left, mode=mode, crossings=crossings

@@ -88,6 +88,7 @@ def test_an_applied_attempt_knows_its_plan_its_bytes_and_when_it_was_decided(han
 
     new = hand.world.store().read_bytes()
     assert (made.outcome, made.outcome_reason, made.mode, made.crossings) == ("applied", None, "exchange", 0)
+    assert hand.file_hand.modes == {hand.target.path: "exchange"}
     assert (made.base_sha256, made.new_sha256) == (hashlib.sha256(base).hexdigest(), hashlib.sha256(new).hexdigest())
     assert (made.after, made.evidence) == (SETTLED, {"seen": True})
     assert (made.decided_at, made.finished_at) == (hand.world.clock.now(), None)
@@ -127,26 +128,50 @@ def test_a_row_that_already_says_so_is_superseded_and_not_written(hand: Hand) ->
     )
 
 
+def by_name(value: object) -> str:
+    return value if isinstance(value, str) else type(value).__name__
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
         (Stop(Outcome.SUPERSEDED, "why"), "superseded"),
         (Stop(Outcome.REFUSED, "why"), "refused"),
-        (NoExchange("why"), "refused"),
-        (WriteFailed("why"), "refused"),
-        (FileProblem("hard_link", "why"), "refused"),
+        (FileProblem("missing", "why"), "refused"),
         (StoreProblem("unparsable", "why"), "refused"),
         (CannotSplice("why"), "refused"),
-        (NotDurable("why"), "unknown"),
-        (VersionsKept("why"), "unknown"),
     ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    ids=by_name,
 )
-def test_each_failure_is_an_outcome_with_its_reason(hand: Hand, error: Exception, outcome: str) -> None:
+def test_each_failure_to_plan_is_an_outcome_with_its_reason(hand: Hand, error: Exception, outcome: str) -> None:
     def plan(_: StoreBytes) -> Rewrite:
         raise error
 
     made = hand.carry_out(plan)
+
+    assert (made.outcome, made.outcome_reason, made.mode, made.crossings) == (outcome, "why", None, 0)
+    assert made.decided_at == made.finished_at == hand.world.clock.now()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NoExchange("why"), "refused"),
+        (WriteFailed("why"), "refused"),
+        (FileProblem("hard_link", "why"), "refused"),
+        (NotDurable("why"), "unknown"),
+        (VersionsKept("why"), "unknown"),
+    ],
+    ids=by_name,
+)
+def test_each_failure_to_publish_is_an_outcome_with_its_reason(
+    hand: Hand, error: Exception, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(*_: Any, **__: Any) -> Published:
+        raise error
+
+    monkeypatch.setattr(file_hand, "publish", publish)
+    made = hand.carry_out()
 
     assert (made.outcome, made.outcome_reason, made.mode, made.crossings) == (outcome, "why", None, 0)
     assert made.decided_at == hand.world.clock.now()
