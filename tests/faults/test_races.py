@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.race.contest import Contest, Pace, race
-from tests.faults.race.field import LARGE, MIDDLE, NODE, PACKAGE, SMALL
+from tests.faults.race.field import LARGE, MANY, MIDDLE, NODE, PACKAGE, SMALL
 from tests.faults.race.tally import Result, table
 
 pytestmark = pytest.mark.skipif(
@@ -29,11 +29,28 @@ IN_BURSTS = {
 }
 NOW_AND_THEN = Pace("bursts of 20, pauses to 6 s", 20, 6_000)
 
+IN_GROUPS = Pace("bursts of 4, pauses to 300 ms", 4, 300)
+TOGETHER = Contest(
+    MANY,
+    "ours",
+    100_000,
+    IN_GROUPS,
+    most_seconds=7,
+    turns_at_once=4,
+    rest_ms=1_500,
+    looks=(0.05, 0.15, 0.4),
+    between_ms=30,
+)
+"""Rows get stuck four at a time, and by then no look at an earlier repair of them is to come."""
+TOGETHER_CROSSED = replace(TOGETHER, cross_ms=300)
+
 OURS = {
     "2 KB, full speed": Contest(SMALL, "ours", 2_000, most_seconds=6),
     "2 KB, bursts, slow exchange": Contest(SMALL, "ours", 2_000, IN_BURSTS[SMALL], most_seconds=8, linger_ms=5),
     "400 KB, bursts": Contest(MIDDLE, "ours", 500, IN_BURSTS[MIDDLE], most_seconds=6),
     "5 MB, bursts": Contest(LARGE, "ours", 50, IN_BURSTS[LARGE], most_seconds=8),
+    "together": TOGETHER,
+    "together, crossed": TOGETHER_CROSSED,
 }
 OURS_FOR_LONG = {
     "2 KB, full speed": Contest(SMALL, "ours", 100_000, most_seconds=3_600),
@@ -46,6 +63,8 @@ OURS_FOR_LONG = {
     "2 KB, now and then, as delivered": Contest(
         SMALL, "ours", 100_000, NOW_AND_THEN, most_seconds=300, quiet=1.0, patience=10.0
     ),
+    "together": replace(TOGETHER, most_seconds=120),
+    "together, crossed": replace(TOGETHER_CROSSED, most_seconds=120),
 }
 WITH_PAUSES = {
     SMALL: Pace("pauses to 5 ms", 1, 5),
@@ -100,6 +119,19 @@ def test_nobody_reads_a_store_that_is_torn_or_missing_or_older_than_before(ours:
 
 def test_every_repair_that_the_gateway_overwrites_is_noticed_and_no_other(ours: Result) -> None:
     assert (ours.unnoticed, ours.falsely_noticed) == (0, 0)
+
+
+def test_the_audit_says_of_each_repair_what_became_of_it(ours: Result) -> None:
+    assert ours.untrue == ()
+
+
+def test_several_rows_are_settled_together_over_and_over_and_gateway_writes_cross_that(
+    run: Callable[[Contest], Result], *, soak: bool
+) -> None:
+    """Without this the races of rows that fall due together would say nothing of them."""
+    races = OURS_FOR_LONG if soak else OURS
+    assert run(races["together"]).together > 2 * TOGETHER.turns_at_once
+    assert run(races["together, crossed"]).crossed_together > 0
 
 
 def test_in_the_end_every_row_is_settled_and_nothing_of_ours_lies_about(ours: Result) -> None:

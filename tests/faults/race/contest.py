@@ -43,7 +43,16 @@ class Contest:
     quiet: float = 0.0
     patience: float = 0.0
     linger_ms: float = 0.0
+    cross_ms: float = 0.0
+    """Most exchanges that bring in several repairs wait up to so long for a gateway write to cross them."""
+    between_ms: float = 0.0
+    """How long we do nothing between two passes."""
     look_every: int = 4
+    turns_at_once: int = 0
+    """So many rows get stuck one right behind the other, once they have been settled for `rest_ms`; 0: any, at once."""
+    rest_ms: float = 0.0
+    looks: tuple[float, ...] = ()
+    """Seconds after which a repair is looked at again; none: as delivered."""
     measure_cycle: bool = False
     app: Path = TOP
     """Where `app` is taken from: another tree for an ablation."""
@@ -123,6 +132,8 @@ def _gateway(contest: Contest, field: Field) -> list[str]:
         "burst": contest.pace.burst,
         "pauseMs": contest.pace.pause_ms,
         "lookEvery": contest.look_every,
+        "turnsAtOnce": contest.turns_at_once,
+        "restMs": contest.rest_ms,
         "measureCycle": contest.measure_cycle,
     }
     return [str(NODE), str(GATEWAY), json.dumps(given)]
@@ -137,6 +148,9 @@ def _repairer(contest: Contest, field: Field) -> list[str]:
         "quiet": contest.quiet,
         "patience": contest.patience,
         "linger_ms": contest.linger_ms,
+        "cross_ms": contest.cross_ms,
+        "between_ms": contest.between_ms,
+        "looks": contest.looks,
     }
     return _python("repairers", json.dumps(given))
 
@@ -181,7 +195,10 @@ def _result(
         slowest_open_ms=seen["slowest_open_ms"],
         held_opens=seen["held_opens"],
         published=len(published),
+        together=repaired.get("together", 0),
         crossed=repaired.get("crossed", 0),
+        crossed_together=repaired.get("crossed_together", 0),
+        untrue=tuple(repaired.get("untrue", ())),
         overwritten=overwritten.total(),
         noticed=said.total(),
         unnoticed=(overwritten - said).total() if contest.repairer == "ours" else overwritten.total(),

@@ -31,7 +31,8 @@ class Size:
 SMALL = Size("2 KB", turns=6, others=0, filling=40)
 MIDDLE = Size("400 KB", turns=10, others=50, filling=6_400)
 LARGE = Size("5 MB", turns=8, others=392, filling=12_300)
-SIZES = (SMALL, MIDDLE, LARGE)
+MANY = Size("6 KB", turns=24, others=0, filling=40)
+"""So many rows that there are always some which no look is to come for: those are settled together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 //
 // Every acknowledged write of the row `counterKey` counts one up in it. Every `lookEvery` writes it lists its rows, as
 // the gateway does for sessions.list, and begins a new turn in each that is settled. That turn's end stands in the
-// trajectory at once while the row goes on saying `running`: the bug that is repaired.
+// trajectory at once while the row goes on saying `running`: the bug that is repaired. With `turnsAtOnce` it waits until
+// so many rows have been settled for `restMs`, and begins the turns of these one right behind the other.
 // It says {"ready"}, waits for a line, runs until `writes` are acknowledged or another line comes, and says what it knows.
 import fs from "node:fs";
 import fsPromises from "node:fs/promises";
@@ -12,12 +13,14 @@ import path from "node:path";
 import readline from "node:readline";
 import { loadSessionStoreOf, updateSessionStoreEntryOf } from "./shipped.mjs";
 
-const given = { burst: 0, pauseMs: 0, lookEvery: 4, seed: 1, measureCycle: false, ...JSON.parse(process.argv[2]) };
+const usual = { burst: 0, pauseMs: 0, lookEvery: 4, seed: 1, measureCycle: false, turnsAtOnce: 0, restMs: 0 };
+const given = { ...usual, ...JSON.parse(process.argv[2]) };
 const updateSessionStoreEntry = await updateSessionStoreEntryOf(given.package);
 const loadSessionStore = await loadSessionStoreOf(given.package);
 
 const known = { acked: 0, counted: 0, turns: {}, settledSeen: [], steppedBack: [], noRow: 0, slowestMs: 0 };
 const startedAt = {};
+const restsSince = {};
 let stopped = false;
 
 // For how long the gateway holds nothing of the store (from its last rename to its next load), and for how long what it
@@ -62,7 +65,7 @@ async function startTurns() {
   listing = true;
   const store = loadSessionStore(given.store, { clone: false });
   listing = false;
-  for (const key of given.turnKeys.filter((each) => store[each] && store[each].status !== "running")) {
+  for (const key of rested(given.turnKeys.filter((each) => store[each] && store[each].status !== "running"))) {
     await write(key, (existing) => {
       if (existing.turn !== known.turns[key]) {
         known.steppedBack.push([key, known.turns[key], existing.turn, known.acked]);
@@ -83,6 +86,15 @@ async function startTurns() {
       };
     });
   }
+}
+
+function rested(settled) {
+  if (given.turnsAtOnce === 0) return settled;
+  const now = performance.now();
+  for (const key of given.turnKeys.filter((each) => !settled.includes(each))) delete restsSince[key];
+  for (const key of settled) restsSince[key] ??= now;
+  const ready = settled.filter((key) => now - restsSince[key] >= given.restMs);
+  return ready.length < given.turnsAtOnce ? [] : ready.slice(0, given.turnsAtOnce);
 }
 
 function recordTurn(sessionKey, sessionId, turn) {

@@ -36,11 +36,14 @@ def main(given: dict[str, Any]) -> None:
             quiet=given["quiet"],
             patience=given["patience"],
             linger_ms=given["linger_ms"],
+            cross_ms=given["cross_ms"],
+            looks=given["looks"],
         )
         _say({"ready": True})
         begin.wait()
         while not over.is_set():
             ours.repair_one()
+            over.wait(given["between_ms"] / 1000)
         ours.take_later_looks()
         _say(ours.result())
         return

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.audit.models import Outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -31,7 +33,14 @@ class Result:
     slowest_open_ms: float
     held_opens: int
     published: int
+    """Repairs put in place: of a version that settles several rows each counts."""
+    together: int
+    """Those of them that had a version in common with others."""
     crossed: int
+    """Versions that a gateway write crossed; and those of them that were to settle several rows."""
+    crossed_together: int
+    untrue: tuple[str, ...]
+    """Where the audit and what was published do not agree: see `untrue_lines`."""
     overwritten: int
     noticed: int
     unnoticed: int
@@ -72,6 +81,33 @@ def count_overwritten(published: list[Turn], survived: set[Turn]) -> Counter[Tur
     return Counter({turn: count - (turn in survived) for turn, count in Counter(published).items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the audit says of one attempt. `files_named`: the id that is in the name of the version it had a part in."""
+
+    files_named: str
+    turn: Turn
+    outcome: str | None
+
+
+def untrue_lines(versions: list[tuple[str, list[Turn]]], lines: list[Line]) -> list[str]:
+    """What the audit says that is not so. `versions`: what went live, by its name, and the turns that it settles, as a
+    comparison with the version before it tells.
+    """
+    live = {(name, turn) for name, turns in versions for turn in turns}
+    wrong = [
+        f"{line.outcome} of {line.turn}, which {line.files_named} did not settle"
+        for line in lines
+        if line.outcome in _WENT_LIVE and (line.files_named, line.turn) not in live
+    ]
+    said = Counter((line.files_named, line.turn) for line in lines if line.outcome in _MAY_HAVE_GONE_LIVE)
+    return wrong + [f"{said[each]} attempts say that {each} went live" for each in live if said[each] != 1]
+
+
+_WENT_LIVE = (Outcome.APPLIED, Outcome.OVERWRITTEN)
+_MAY_HAVE_GONE_LIVE = (*_WENT_LIVE, Outcome.UNKNOWN)
+
+
 def expected_overwritten(cycles: list[tuple[float, float]], windows: list[float]) -> float | None:
     """The share of repairs that go live while a gateway write is in flight, which nothing can help.
 
@@ -97,9 +133,11 @@ _COLUMNS = (
     ("unparsable", lambda r: f"{r.unparsable + r.missing:,}"),
     ("went back", lambda r: f"{r.backwards + r.strange:,}"),
     ("repairs published", lambda r: f"{r.published:,}"),
+    ("of these together", lambda r: f"{r.together:,}"),
     ("crossed", lambda r: f"{r.crossed:,}"),
     ("overwritten", lambda r: f"{r.overwritten:,} ({r.overwritten_share:.0%})"),
     ("unnoticed", lambda r: f"{r.unnoticed:,}"),
+    ("untrue", lambda r: f"{len(r.untrue):,}"),
     ("held shut, median and most", lambda r: f"{r.held_ms:.1f}, {r.longest_held_ms:.1f} ms" if r.held_ms else ""),
     ("seconds", lambda r: f"{r.seconds:.0f}"),
 )
