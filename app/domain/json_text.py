@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPACE_BYTES = re.compile(rb"[ \t\n\r]*")
@@ -35,6 +35,13 @@ class Member:
     value_start: int
     value_end: int
     value: Any
+
+
+class Span(NamedTuple):
+    """Where the value of a member stands: offsets, of its first byte and right behind its last."""
+
+    start: int
+    end: int
 
 
 def _refuse_constant(word: str) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from app.domain.json_text import Member, NotJson, document
+from app.domain.json_text import Member, NotJson, Span, document
 
 
 class CannotSplice(ValueError):
@@ -38,13 +37,6 @@ class Edit:
     @property
     def empty(self) -> bool:
         return not self.fields
-
-
-class Span(NamedTuple):
-    """Where a row's value stands in its store: byte offsets, of its first brace and right behind its last."""
-
-    start: int
-    end: int
 
 
 def splice(data: bytes, key: str, fields: dict[str, str | int | bool]) -> tuple[bytes, Edit]:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from app.domain.json_text import PIECE, Member, NotJson, document, document_in, names_of, opens_object, text_of
+from app.domain.json_text import PIECE, Member, NotJson, Span, document, document_in, names_of, opens_object, text_of
 from app.domain.model import RUNNING, Row
-from app.domain.splice import Span
 from app.openclaw.marks import SLICE, mark_of
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}\Z")

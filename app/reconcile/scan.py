@@ -240,7 +240,8 @@ class Scanner:
             return tuple(self._judging.judged(target, known.open_rows, children))
         gateway = self._judging.gateway(target.state_dir)
         parents = {key for state_dir, key in children if state_dir == target.state_dir}
-        stamp = self._notices.stamp(target.root, (target.folder,))
+        # The first pass may be the only one: it does not ask to be told of what comes behind it.
+        stamp = self._notices.stamp(target.root, (target.folder,)) if self._found else None
         kept = self._resting.of(target.path, rest, gateway, parents, len(known.open_rows), stamp=stamp)
         if all(kept):
             return cast(tuple[Finding, ...], kept)

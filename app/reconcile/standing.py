@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from app.audit.models import Attempt
 from app.domain.describe import describe_fields
+from app.domain.json_text import Span
 from app.domain.model import Row
-from app.domain.splice import Span
 from app.openclaw.database_row import read_entry
 from app.openclaw.folder import FileProblem, Folder
 from app.openclaw.paths import StoreTarget

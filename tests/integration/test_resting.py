@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -250,6 +251,22 @@ def test_a_pass_comes_to_no_store_where_it_is_told_that_nothing_happened(at_work
     now = run_pass(at_work.reconciler)
     assert (at_work.reconciler.steps > steps) is comes
     assert now.stores == report.stores
+
+
+@pytest.mark.parametrize("at_work", ["told of changes"], indirect=True)
+def test_a_first_pass_does_not_ask_to_be_told_since_it_may_be_the_only_one(at_work: AtWork) -> None:
+    gc.collect()  # what earlier tests left goes now, not in between
+    reconciler, before = at_work.world.reconciler(), told_by()
+    run_pass(reconciler)
+    assert told_by() == before
+    run_pass(reconciler)
+    assert len(told_by()) == len(before) + 1
+
+
+def told_by() -> list[str]:
+    """The descriptors by which the system tells this process of changes."""
+    links = ((name, os.path.join("/proc/self/fd", name)) for name in os.listdir("/proc/self/fd"))
+    return [name for name, link in links if os.path.lexists(link) and os.readlink(link) == "anon_inode:inotify"]
 
 
 def test_a_session_falls_silent_in_the_first_pass_behind_its_time(at_work: AtWork) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.json_text import NotJson, document, document_in
-from app.domain.splice import CannotSplice, Span, splice, unsplice
+from app.domain.json_text import NotJson, Span, document, document_in
+from app.domain.splice import CannotSplice, splice, unsplice
 from app.openclaw.folder import Folder
 from app.openclaw.sessions_file import read_store
 from app.openclaw.sessions_json import StoreProblem, pieces_in, read_rows, rows_of, spans_in

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from app.domain.splice import CannotSplice, Edit, FieldEdit, Span, splice, splice_rows, unsplice
+from app.domain.json_text import Span
+from app.domain.splice import CannotSplice, Edit, FieldEdit, splice, splice_rows, unsplice
 
 KEY = "agent:main:a"
 FIELDS: dict[str, str | int | bool] = {"status": "done", "endedAt": 200, "runtimeMs": 100, "abortedLastRun": False}
