@@ -57,8 +57,6 @@ class Settling:
     def settle(self, report: Report, due: Sequence[Finding], overwritten: Sequence[Attempt]) -> bool:
         """Settle again what was `overwritten`, then the rest of what is `due`, the oldest first; `report` is what this
         pass has found. True when anything changed.
-
-        Raises AuditUnavailable where an earlier attempt cannot be read.
         """
         self._occupied = set()
         repeated = {(a.store_path, a.session_key) for a in overwritten}
@@ -107,29 +105,30 @@ class Settling:
     def _settle(self, finding: Finding) -> bool:
         """Settle what is due. What we settled in this very turn a moment ago is looked at before it is done again."""
         row = finding.evidence.row
-        try:
+        with self._audited():
             earlier = self._audit.latest_applied(finding.target.path, row.key)
             turn = (row.session_id, row.started_at)
             if earlier and earlier.finished_at is None and (earlier.session_id, earlier.started_at) == turn:
                 return self._repeat(earlier, finding) if self._looker.finds_overwritten(earlier) else True
-        except AuditUnavailable as error:
-            self._audited.problem = str(error)
-            return False
-        return self._try(finding, _BY_ITSELF)
+            return self._try(finding, _BY_ITSELF)
+        return False
 
     def _repeat(self, attempt: Attempt, finding: Finding | None) -> bool:
         """Settle again what the gateway has overwritten, a few times; then it counts as a failure."""
-        repeats, earlier = 1, attempt
-        while earlier.retry_of is not None and repeats < MOST_REPEATS:
-            older = self._audit.get(earlier.retry_of)
-            if older is None:
-                break
-            repeats, earlier = repeats + 1, older
-        if finding is None or repeats >= MOST_REPEATS:
-            if finding is not None:
-                self._fail(finding, "the gateway keeps overwriting the repair")
+        if finding is None:
             return False
-        return self._try(finding, Ask(attempt.trigger, attempt.actor, f"again: {attempt.reason}", retry_of=attempt.id))
+        with self._audited():
+            repeats, earlier = 1, attempt
+            while earlier.retry_of is not None and repeats < MOST_REPEATS:
+                older = self._audit.get(earlier.retry_of)
+                if older is None:
+                    break
+                repeats, earlier = repeats + 1, older
+            if repeats < MOST_REPEATS:
+                again = f"again: {attempt.reason}"
+                return self._try(finding, Ask(attempt.trigger, attempt.actor, again, retry_of=attempt.id))
+            self._fail(finding, "the gateway keeps overwriting the repair")
+        return False
 
     def _try(self, finding: Finding, ask: Ask) -> bool:
         """Settle; a failure puts the session off. True when anything changed."""

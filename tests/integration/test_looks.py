@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.audit.log import AuditUnavailable
 from app.audit.models import Attempt
 from app.domain.describe import rfc3339
 from app.reconcile.asking import Ask
@@ -116,6 +117,27 @@ def test_a_repair_that_is_overwritten_again_and_again_is_put_off_loudly(
     assert [a.outcome for a in attempts(reconciler)] == ["overwritten"] * 3
     assert finding_of(reconciler.report).put_off_until is not None
     assert "keeps overwriting" in caplog.text
+
+
+def test_a_pass_settles_nothing_where_the_repair_before_the_overwritten_one_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler, first, before = settled(world)
+    get = reconciler.audit.get
+
+    def all_but_the_first(attempt_id: str) -> Attempt | None:
+        if attempt_id == first.id and len(attempts(reconciler)) == 2:
+            raise AuditUnavailable("a test says so")
+        return get(attempt_id)
+
+    monkeypatch.setattr(reconciler.audit, "get", all_but_the_first)
+    for _ in range(2):
+        world.write_store(before)
+        world.clock.advance(1)
+        run_pass(reconciler)
+    assert reconciler.audit_problem == "a test says so"
+    assert world.store().read_bytes() == before
+    assert [a.outcome for a in attempts(reconciler)] == ["overwritten"] * 2
 
 
 def test_a_repair_of_a_person_that_is_undone_between_the_looks_stays_undone(world: World) -> None:
