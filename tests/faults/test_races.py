@@ -1,6 +1,6 @@
 """Beside the gateway's own writer: no write of it is lost, nobody reads nonsense, every overwritten repair is noticed.
 
-The bounded form takes about 80 s. The long form (`--soak`) takes about half an hour and prints the table of
+The bounded form takes about 100 s. The long form (`--soak`) takes about half an hour and prints the table of
 docs/explanation/safety.md; with `RACES_JSON=FILE` in the environment every result is written there as well.
 """
 
@@ -134,7 +134,9 @@ def test_several_rows_are_settled_together_over_and_over_and_gateway_writes_cros
     assert run(races["together, crossed"]).crossed_together > 0
 
 
-def test_in_the_end_every_row_is_settled_and_nothing_of_ours_lies_about(ours: Result) -> None:
+def test_in_the_end_every_row_is_settled_and_nothing_of_ours_lies_about_that_the_audit_does_not_name(
+    ours: Result,
+) -> None:
     assert (ours.left_running, ours.litter) == (0, ()), ours.reasons
 
 

@@ -224,8 +224,11 @@ def test_a_write_that_was_built_on_the_first_and_comes_when_all_is_put_back_cost
     monkeypatch.setattr(lease, "hold_shut", not_the_first)
     before_each_exchange(monkeypatch, *(writes(store, **{f"field{n}": n}) for n in range(1, 3 + more)))
     after_each_exchange(monkeypatch, None, lambda: read.append(store.path.read_bytes()))
-    with pytest.raises(stepping_back.VersionsKept):
+    with pytest.raises(stepping_back.VersionsKept) as raised:
         store.publish()
+    names = f"{TEMP}, {TEMP}.kept1, {TEMP}.kept2" if more else f"{TEMP}.kept1"
+    assert str(raised.value) == f"a gateway version is kept in {names}, since another took its place meanwhile"
+    assert sorted(store.ours()) == names.split(", ")
     assert store.path.read_bytes() == dumped(store.own)
     assert json.loads(read[0])[OTHER].keys() & {"field1", "field2"} == {"field1"}
     (store.path.parent / "beside").write_bytes(read[0])

@@ -176,6 +176,8 @@ def _result(
     survived |= {(k, rows[k]["startedAt"]) for k in field.turn_keys if rows[k]["status"] != "running"}
     overwritten = count_overwritten(published, survived)
     said = count_overwritten(noticed, set())
+    lies_about = sorted(set(os.listdir(field.store.parent)) - set(names))
+    kept = tuple(name for name in lies_about if any(name in why for why in repaired.get("kept", ())))
     return Result(
         size=contest.size.name,
         repairer=contest.repairer,
@@ -204,7 +206,8 @@ def _result(
         unnoticed=(overwritten - said).total() if contest.repairer == "ours" else overwritten.total(),
         falsely_noticed=(said - overwritten).total(),
         left_running=sum(rows[key]["status"] == "running" for key in field.turn_keys),
-        litter=tuple(sorted(set(os.listdir(field.store.parent)) - set(names))),
+        litter=tuple(name for name in lies_about if name not in kept),
+        kept=kept,
         by_outcome=repaired["by_outcome"],
         reasons=repaired.get("reasons", {}),
         samples=tuple(seen["samples"]) + tuple(str(step) for step in wrote["steppedBack"][:20]),

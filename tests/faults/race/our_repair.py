@@ -118,6 +118,7 @@ class OurRepair:
             "untrue": untrue_lines(self._published, lines)[:_MOST_SAMPLES],
             "noticed": [turn_of[a.id] for a in attempts if a.outcome == Outcome.OVERWRITTEN],
             "by_outcome": by_outcome,
+            "kept": [a.outcome_reason for a in attempts if a.outcome == Outcome.UNKNOWN],
             "windows": self._windows,
             "held": self._held,
             "reasons": _counted(a.outcome_reason for a in attempts if a.outcome not in (Outcome.APPLIED, None)),

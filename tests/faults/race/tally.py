@@ -47,6 +47,10 @@ class Result:
     falsely_noticed: int
     left_running: int
     litter: tuple[str, ...]
+    kept: tuple[str, ...]
+    """Gateway versions that are kept for a person, each named by an attempt that is `unknown`: two writes crossed one
+    exchange and its putting back, and our reader had the first of them open.
+    """
     by_outcome: dict[str, int]
     reasons: dict[str, int]
     samples: tuple[str, ...]
