@@ -12,7 +12,7 @@ from app.domain.model import Code
 from app.openclaw import place as place_module
 from app.openclaw.folder import FileProblem
 from app.openclaw.place import OpenPlaces, Place
-from app.reconcile import scan
+from app.reconcile import judging
 from tests.faults.crowd import Crowd
 from tests.world import World, run_pass
 
@@ -144,7 +144,7 @@ def test_of_many_rows_each_is_judged_by_its_own_trail_and_few_files_are_open_at_
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = Crowd(world.state, world.clock.now())
-    keys = [crowd.at_work("many", f"s{number}", ago=100) for number in range(3 * scan.AT_ONCE)]
+    keys = [crowd.at_work("many", f"s{number}", ago=100) for number in range(3 * judging.AT_ONCE)]
     crowd.write()
     reconciler, before, most = world.reconciler(auto_repair=False), open_now(), 0
     advise = os.posix_fadvise
@@ -163,7 +163,7 @@ def test_of_many_rows_each_is_judged_by_its_own_trail_and_few_files_are_open_at_
         return [(finding.key, finding.verdict.code is Code.WORKING) for finding in found]
 
     assert working() == [(key, True) for key in keys]
-    assert scan.AT_ONCE / 2 < most < scan.AT_ONCE + 40
+    assert judging.AT_ONCE / 2 < most < judging.AT_ONCE + 40
     ended = [keys[number] for number in (0, 63, 64, 65, 191)]
     for key in ended:
         name = key.split(":")[-1]
