@@ -217,7 +217,7 @@ def _word(value: dict[str, Any], name: str) -> str | None:
 
 def _clean(word: str) -> str:
     """Without the lone surrogates that no UTF-8 can carry on."""
-    return word.encode("utf-8", "replace").decode("utf-8")
+    return word if word.isascii() else word.encode("utf-8", "replace").decode("utf-8")
 
 
 def _strings(value: object) -> tuple[str, ...]:
