@@ -50,6 +50,20 @@ def test_a_version_that_only_the_gateway_can_have_written_is_kept_and_said_at_th
     )
 
 
+def test_of_several_versions_that_a_crossing_has_left_those_stay_that_are_not_live(repaired: Repaired) -> None:
+    repaired.was(outcome="unknown")
+    repaired.world.edit_row(label="a")  # built on what another one lacks
+    live = repaired.world.store().read_bytes()
+    beside = {".tmp": b'{"a": {}}', ".tmp.kept1": live, ".tmp.kept2": b'{"b": {}}', ".tmp.kept3": b'{"c": {}}'}
+    left = [repaired.beside(name, data) for name, data in beside.items()]
+    for moment in (1, 5, 60):
+        repaired.look(moment)
+        assert [each.exists() for each in left] == [True, False, True, True]
+    now = repaired.now_is()
+    names = ", ".join(f".clawmend-{now.id}{name}" for name in (".tmp", ".tmp.kept2", ".tmp.kept3"))
+    assert (now.outcome, now.outcome_reason) == ("unknown", f"a version that the gateway wrote is kept in {names}")
+
+
 def test_a_gateway_version_that_ours_displaced_is_put_back_while_ours_is_live(repaired: Repaired) -> None:
     left = repaired.beside(".tmp", b'{"agent:main:other": {}}')
     repaired.look(1)
