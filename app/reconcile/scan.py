@@ -35,7 +35,7 @@ _PENDING_MS = 600_000
 
 @dataclass(slots=True)
 class Sight:
-    """What one pass sees: stores, problems, and the bytes that it read for them."""
+    """What one pass sees."""
 
     stores: list[StoreState] = field(default_factory=list)
     state_problems: list[tuple[str, Problem]] = field(default_factory=list)
