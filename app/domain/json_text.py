@@ -65,8 +65,23 @@ def _skip(text: str, at: int) -> int:
 
 
 def document(text: str) -> Iterator[Member]:
-    """The members of the object that is the whole of `text`. Raises NotJson where JSON.parse would refuse it."""
-    return _members(text, 0, whole=True)
+    """The members of the object that is all of `text`, in order. Raises NotJson where JSON.parse would refuse it."""
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        raise NotJson("not an object")
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        member = _member(text, at)
+        yield member
+        at = _skip(text, member.value_end)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+            if text[at : at + 1] == "}":
+                raise NotJson(f"a name is missing at byte {at}")
+        elif text[at : at + 1] != "}":
+            raise NotJson(f"a comma or a brace is missing at byte {at}")
+    if _skip(text, at + 1) != len(text):
+        raise NotJson(f"something follows the object at byte {at + 1}")
 
 
 def document_in(
@@ -125,30 +140,6 @@ def _behind_comma(text: str, at: int) -> int:
     if text[at : at + 1] != ",":
         raise NotJson(f"a comma or a brace is missing at byte {at}")
     return _skip(text, at + 1)
-
-
-def members(text: str, at: int) -> Iterator[Member]:
-    """The members of the object that begins at `at`, in order. Raises NotJson."""
-    return _members(text, at, whole=False)
-
-
-def _members(text: str, at: int, *, whole: bool) -> Iterator[Member]:
-    at = _skip(text, at)
-    if text[at : at + 1] != "{":
-        raise NotJson("not an object")
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != "}":
-        member = _member(text, at)
-        yield member
-        at = _skip(text, member.value_end)
-        if text[at : at + 1] == ",":
-            at = _skip(text, at + 1)
-            if text[at : at + 1] == "}":
-                raise NotJson(f"a name is missing at byte {at}")
-        elif text[at : at + 1] != "}":
-            raise NotJson(f"a comma or a brace is missing at byte {at}")
-    if whole and _skip(text, at + 1) != len(text):
-        raise NotJson(f"something follows the object at byte {at + 1}")
 
 
 def _member(text: str, at: int) -> Member:

@@ -86,7 +86,7 @@ def spans_in(data: bytes, pieces: tuple[Piece, ...], keys: Collection[str]) -> d
     end = 0
     for piece in pieces:
         start, end = end, end + piece.size
-        if not piece.names or set(keys).isdisjoint(piece.names):
+        if set(keys).isdisjoint(piece.names):
             continue
         for _, member, behind in document_in(data[start:end], begins=start == 0, ends=piece is pieces[-1]):
             if member.name in keys:

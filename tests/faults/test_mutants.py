@@ -60,6 +60,11 @@ def test_the_list_names_only_what_can_still_be_made() -> None:
     assert not gone, f"take these off {Path(LIST).name}, or name them anew:\n" + "\n".join(gone)
 
 
+def test_the_page_on_safety_says_how_many_are_on_the_list() -> None:
+    page = (TOP / "docs" / "explanation" / "safety.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((\d+) do\)", page) == [str(len(listed()))]
+
+
 def test_one_that_nobody_can_notice_is_told_from_the_others(ground: Ground) -> None:
     """A way of trying in which everything is noticed would prove nothing."""
     path, stages = "app/domain/settlement.py", TRIED["app/domain/settlement.py"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.json_text import Member, NotJson, document, document_in, members, text_of
+from app.domain.json_text import Member, NotJson, document, document_in, text_of
 
 
 def latin(text: str) -> str:
@@ -25,14 +25,6 @@ def test_every_member_is_told_by_the_bytes_of_its_name_and_of_its_value() -> Non
     assert second == Member(
         "b", text.index('"b"'), text.index(":", 20), text.index(latin('"ü"')), text.index("\r"), latin("ü")
     )
-
-
-def test_members_of_an_object_inside_a_text_end_where_it_ends() -> None:
-    text = '[{"a":1} , {"b":2}] and more'
-
-    assert [m.name for m in members(text, 1)] == ["a"]
-    assert [m.name for m in members(text, 8 + 2)] == ["b"]
-    assert [m.name for m in members("  {}x", 0)] == []
 
 
 def test_an_object_without_members_is_a_document_with_any_space_around_it() -> None:
